@@ -1,0 +1,57 @@
+//! The CustomResourceDefinitions of all kinds.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
+use kube::CustomResourceExt;
+
+use crate::{ExportJob, ExportSink, ExportSource};
+
+/// All CustomResourceDefinitions, as they are installed.
+#[must_use]
+pub fn all() -> Vec<CustomResourceDefinition> {
+    [ExportSource::crd(), ExportSink::crd(), ExportJob::crd()].into_iter().map(finish).collect()
+}
+
+/// The API server warns of number formats that OpenAPI does not define, such as `uint32`.
+fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            strip_formats(schema);
+        }
+    }
+    crd
+}
+
+fn strip_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    for property in schema.properties.iter_mut().flatten() {
+        strip_formats(property.1);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => strip_formats(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(strip_formats),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        strip_formats(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_hold_no_format_that_the_api_server_warns_of() {
+        let text = serde_json::to_string(&all()).unwrap();
+        assert!(!text.contains("\"uint"), "an unsigned format is left");
+    }
+
+    #[test]
+    fn schemas_are_structural_without_one_of() {
+        let text = serde_json::to_string(&all()).unwrap();
+        assert!(!text.contains("\"oneOf\""), "a documented enum variant turned an enum into oneOf");
+        assert!(!text.contains("\"anyOf\""), "an untagged or nullable type turned into anyOf");
+    }
+}

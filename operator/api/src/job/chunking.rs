@@ -1,0 +1,111 @@
+//! How a query is split into chunks.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Chunks of a data set when `chunks` is not given.
+pub const DEFAULT_CHUNKS: u32 = 16;
+
+/// The job's chunking.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.column) == (self.strategy == 'Column')").message("chunking.column goes with strategy Column, and is needed there"),
+    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there")
+)]
+pub struct Chunking {
+    /// None: each query is one chunk. Column: by ranges of a column of the result. Table: by ranges of pages (ctid) of
+    /// one table in the query.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// For strategy Column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<ColumnChunking>,
+    /// For strategy Table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableChunking>,
+    /// Chunks in flight, over all workers: as many connections to the database, and one more that holds the snapshot.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 256))]
+    pub parallelism: u32,
+}
+
+impl Default for Chunking {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), column: None, table: None, parallelism: default_parallelism() }
+    }
+}
+
+fn default_parallelism() -> u32 {
+    4
+}
+
+/// A data set's own chunking, instead of the job's.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.column) == (self.strategy == 'Column')").message("chunking.column goes with strategy Column, and is needed there"),
+    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there")
+)]
+pub struct DatasetChunking {
+    /// As in the job's chunking.
+    pub strategy: Strategy,
+    /// For strategy Column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<ColumnChunking>,
+    /// For strategy Table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableChunking>,
+}
+
+impl From<&Chunking> for DatasetChunking {
+    fn from(job: &Chunking) -> Self {
+        Self { strategy: job.strategy, column: job.column.clone(), table: job.table.clone() }
+    }
+}
+
+/// See [`Chunking::strategy`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum Strategy {
+    #[default]
+    None,
+    Column,
+    Table,
+}
+
+/// Chunks by ranges of a column of the query's result. Bounds are quantiles, found by reading the column once; rows where
+/// it is NULL belong to the first chunk.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ColumnChunking {
+    /// Name of a column of the query's result, of a type with an order.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// How many chunks at the most.
+    #[serde(default = "default_chunks")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub chunks: u32,
+}
+
+/// Chunks by ranges of pages of one table. The query says by `:chunk` where the condition on the table shall stand.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TableChunking {
+    /// Name of the table as SQL writes it, with its schema where the search path does not find it.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// What the query calls the table. Default: the table's name without its schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub alias: Option<String>,
+    /// How many chunks at the most.
+    #[serde(default = "default_chunks")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub chunks: u32,
+}
+
+fn default_chunks() -> u32 {
+    DEFAULT_CHUNKS
+}

@@ -1,0 +1,134 @@
+//! The files' format, layout and names.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The files' format.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.csv) || self.type == 'CSV'").message("format.csv goes with type CSV only"))]
+pub struct Format {
+    /// JSON: each file is one array of objects. NDJSON: an object a line. CSV: as PostgreSQL's COPY writes it.
+    #[serde(rename = "type")]
+    pub format_type: FormatType,
+    /// For type CSV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
+}
+
+/// See [`Format::format_type`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[serde(rename_all = "UPPERCASE")]
+pub enum FormatType {
+    Json,
+    Ndjson,
+    Csv,
+}
+
+impl FormatType {
+    /// The file name's extension, without a dot.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// The media type that objects get.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv",
+        }
+    }
+}
+
+/// The options of PostgreSQL's `COPY … (FORMAT csv)`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.delimiter) || !has(self.quote) || self.delimiter != self.quote").message("csv: delimiter and quote must differ"),
+)]
+pub struct Csv {
+    /// Whether each file begins with the columns' names.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// What stands between fields: one single-byte character. Default: a comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\x09\x20-\x7E]$"))]
+    pub delimiter: Option<String>,
+    /// What stands around fields that need it: one single-byte character. Default: a double quote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\x20-\x7E]$"))]
+    pub quote: Option<String>,
+    /// What stands before a quote inside of a field: one single-byte character. Default: the quote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1), regex(pattern = r"^[\x20-\x7E]$"))]
+    pub escape: Option<String>,
+    /// What stands for NULL. Default: nothing, without quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[^\r\n]*$"))]
+    pub null: Option<String>,
+    /// Columns whose values are always quoted; `["*"]` for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1600), inner(length(min = 1, max = 63)))]
+    pub force_quote: Vec<String>,
+}
+
+impl Default for Csv {
+    fn default() -> Self {
+        Self { header: true, delimiter: None, quote: None, escape: None, null: None, force_quote: Vec::new() }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How rows are laid out in files, and the files' names.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.name) || self.layout != 'PerChunk' || self.name.contains('{part}')").message("files.name: name {part}, or the files of a data set would overwrite one another"))]
+pub struct Files {
+    /// PerChunk: a file a chunk. Single: a data set as one file.
+    #[serde(default)]
+    pub layout: Layout,
+    /// The files' names, without extension. Placeholders: `{dataset}`, `{part}` (the chunk's number in its data set, from
+    /// 00000) and `{token}` (unique to this attempt of this ExportJob). Default: `{dataset}-{part}-{token}`, and for
+    /// layout Single `{dataset}-{token}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9._={}-]+(/[A-Za-z0-9._={}-]+)*$"))]
+    #[x_kube(
+        validation = Rule::new("self.contains('{token}')").message("files.name: name {token}, so that no attempt overwrites another one's files"),
+        validation = Rule::new("self.contains('{dataset}')").message("files.name: name {dataset}, or the files of data sets would overwrite one another"),
+        validation = Rule::new("!('..' in self.split('/')) && !('.' in self.split('/'))").message("files.name: without '.' and '..'")
+    )]
+    pub name: Option<String>,
+}
+
+impl Files {
+    /// The files' name template, the default included.
+    #[must_use]
+    pub fn name_template(&self) -> &str {
+        match (&self.name, self.layout) {
+            (Some(name), _) => name,
+            (None, Layout::PerChunk) => "{dataset}-{part}-{token}",
+            (None, Layout::Single) => "{dataset}-{token}",
+        }
+    }
+}
+
+/// See [`Files::layout`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum Layout {
+    #[default]
+    PerChunk,
+    Single,
+}

@@ -1,0 +1,102 @@
+//! `ExportJob`: one run.
+
+mod chunking;
+mod dataset;
+mod format;
+mod parameter;
+mod policy;
+mod status;
+
+pub use chunking::{Chunking, ColumnChunking, DEFAULT_CHUNKS, DatasetChunking, Strategy, TableChunking};
+pub use dataset::Dataset;
+pub use format::{Csv, Files, Format, FormatType, Layout};
+pub use parameter::{Parameter, ParameterError, ParameterValue};
+pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, PodTemplate, Retry};
+pub use status::{
+    ChildJob, ChildKind, ExportJobStatus, LastError, Method, Output, Phase, Progress,
+};
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::source::ObjectRef;
+
+/// One run: the result of one or more queries, under one snapshot of the database, delivered to one sink.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "pgexport.dev",
+    version = "v1alpha1",
+    kind = "ExportJob",
+    namespaced,
+    shortname = "ej",
+    category = "pgexport",
+    status = "ExportJobStatus",
+    printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
+    printcolumn(json_path = ".status.progress.percent", name = "Progress", type_ = "integer", description = "Percent of the work done"),
+    printcolumn(json_path = ".status.progress.rows", name = "Rows", type_ = "integer"),
+    printcolumn(json_path = ".status.progress.size", name = "Size", type_ = "string"),
+    printcolumn(json_path = ".spec.sinkRef.name", name = "Sink", type_ = "string"),
+    printcolumn(json_path = ".status.duration", name = "Duration", type_ = "string"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
+    printcolumn(json_path = ".status.attempts", name = "Attempts", type_ = "integer", priority = 1),
+    printcolumn(json_path = ".status.method", name = "Method", type_ = "string", priority = 1),
+    printcolumn(json_path = ".status.message", name = "Message", type_ = "string", priority = 1),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid"),
+    validation = Rule::new("self.spec == oldSelf.spec").message("spec is immutable: delete this ExportJob and create another one, or choose another name")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) != 'Table' || d.sql.contains(':chunk'))")
+        .message("datasets: with chunking strategy Table, write :chunk in sql where the condition on the table shall stand, such as `WHERE f.tenant_id = :tenant AND :chunk`"),
+    validation = Rule::new("!has(self.workers) || self.workers == 1 || !has(self.delivery) || self.delivery.mode != 'Direct'")
+        .message("delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"),
+    validation = Rule::new("!has(self.files) || self.files.layout != 'Single' || !has(self.delivery) || self.delivery.mode != 'Direct' || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) == 'None')")
+        .message("files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file"),
+)]
+pub struct ExportJobSpec {
+    /// The ExportSource to read.
+    pub source_ref: ObjectRef,
+    /// The ExportSink to deliver to.
+    pub sink_ref: ObjectRef,
+    /// Folder below the sink's prefix. Placeholders: `{namespace}`, `{job}`, `{uid}`, `{date}` (2026-11-23) and `{time}`
+    /// (134501), both of the ExportJob's creation in UTC.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.endsWith('/') && !self.startsWith('/') && !('..' in self.split('/')) && !('.' in self.split('/')) && !self.contains('//')")
+        .message("path: a relative path that ends with '/', without '//', '.' and '..'"))]
+    pub path: String,
+    /// Values for the placeholders `:name` in the queries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub parameters: Vec<Parameter>,
+    /// One or more queries, read under one snapshot and listed in one manifest.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub datasets: Vec<Dataset>,
+    /// How each query is split into chunks that are read side by side.
+    #[serde(default)]
+    pub chunking: Chunking,
+    /// The files' format.
+    pub format: Format,
+    /// How rows are laid out in files, and the files' names.
+    #[serde(default)]
+    pub files: Files,
+    /// How files reach the sink.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Pods that export. More only when one pod cannot keep up; more than one needs staging.
+    #[serde(default = "default_workers")]
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: u32,
+    /// What happens when an attempt fails for a reason that may pass.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How long each part of the run may take.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// What the pods of this job ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplate>,
+}
+
+fn default_workers() -> u32 {
+    1
+}

@@ -1,0 +1,118 @@
+//! Values for placeholders in queries.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A value for the placeholder `:name`. It is put into the query as `(CAST('…' AS type))`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.value), has(self.values), has(self.isNull) && self.isNull].filter(x, x).size() == 1")
+        .message("parameters: give exactly one of value, values and isNull: true"),
+    validation = Rule::new("!has(self.values) || self.type.endsWith('[]')").message("parameters: values needs an array type, such as text[]"),
+    validation = Rule::new("!(self.name in ['chunk', 'snapshot_time', 'value'])").message("parameters: chunk, snapshot_time and value are built in; choose another name")
+)]
+pub struct Parameter {
+    /// The placeholder's name, without the colon.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z_][a-z0-9_]*$"))]
+    pub name: String,
+    /// The PostgreSQL type, such as `uuid`, `timestamptz`, `numeric(10,2)` or `text[]`.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[A-Za-z_"][A-Za-z0-9_ ".,()]*(\[\])?$"#))]
+    pub parameter_type: String,
+    /// A string, a number or a boolean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_value")]
+    pub value: Option<Value>,
+    /// An array's elements: strings, numbers, booleans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), schema_with = "any_values")]
+    pub values: Option<Vec<Value>>,
+    /// SQL's NULL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_null: Option<bool>,
+}
+
+/// OpenAPI has no structural schema for "string, number or boolean": what else is given is refused by [`Parameter::text`].
+fn any_value(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"description": "A string, a number or a boolean.", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+fn any_values(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "description": "An array's elements: strings, numbers, booleans.",
+        "type": "array", "maxItems": 1000, "items": {"x-kubernetes-preserve-unknown-fields": true}
+    })
+}
+
+/// A parameter's value in the text form that PostgreSQL's input functions read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ParameterValue {
+    /// SQL's NULL.
+    Null,
+    /// A scalar, or an array in PostgreSQL's array syntax.
+    Text(String),
+}
+
+/// A parameter that is not what a schema can say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// An object or an array where a scalar is wanted.
+    #[error("parameters[{name}]: a value is a string, a number or a boolean; use values for an array and isNull for NULL")]
+    NotScalar {
+        /// The parameter's name.
+        name: String,
+    },
+    /// None, or more than one, of `value`, `values` and `isNull`.
+    #[error("parameters[{name}]: give exactly one of value, values and isNull: true")]
+    NotOne {
+        /// The parameter's name.
+        name: String,
+    },
+    /// PostgreSQL's text cannot hold a zero byte.
+    #[error("parameters[{name}]: the value holds a zero byte, which PostgreSQL's text cannot hold")]
+    ZeroByte {
+        /// The parameter's name.
+        name: String,
+    },
+}
+
+impl Parameter {
+    /// The value as PostgreSQL's input functions read it.
+    pub fn text(&self) -> Result<ParameterValue, ParameterError> {
+        let value = match (&self.value, &self.values, self.is_null.unwrap_or(false)) {
+            (Some(value), None, false) => self.scalar(value)?,
+            (None, Some(values), false) => {
+                let elements = values
+                    .iter()
+                    .map(|value| self.scalar(value).map(|text| quote_element(&text)))
+                    .collect::<Result<Vec<_>, _>>()?;
+                format!("{{{}}}", elements.join(","))
+            }
+            (None, None, true) => return Ok(ParameterValue::Null),
+            _ => return Err(ParameterError::NotOne { name: self.name.clone() }),
+        };
+        if value.contains('\0') {
+            return Err(ParameterError::ZeroByte { name: self.name.clone() });
+        }
+        Ok(ParameterValue::Text(value))
+    }
+
+    fn scalar(&self, value: &Value) -> Result<String, ParameterError> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(truth) => Ok(truth.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                Err(ParameterError::NotScalar { name: self.name.clone() })
+            }
+        }
+    }
+}
+
+/// An array's element as `array_in` reads it: always quoted, so that `NULL`, braces and commas stay what they are.
+fn quote_element(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

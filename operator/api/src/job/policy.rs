@@ -1,0 +1,157 @@
+//! Delivery, retries, deadlines and the pods' needs.
+
+use std::collections::BTreeMap;
+use std::time::Duration as StdDuration;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use kube::core::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How files reach the sink.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// Direct: one pod streams to the sink. Staged: chunks wait in the source's staging until all are complete, then a
+    /// transfer delivers them. Auto: Direct where it is possible, otherwise Staged.
+    #[serde(default)]
+    pub mode: DeliveryMode,
+}
+
+/// See [`Delivery::mode`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum DeliveryMode {
+    #[default]
+    Auto,
+    Direct,
+    Staged,
+}
+
+/// What happens when an attempt fails for a reason that may pass.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// How many more attempts follow the first one. Exporting and delivering are counted apart.
+    #[serde(default = "default_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub limit: u32,
+    /// How long to wait between attempts.
+    #[serde(default)]
+    pub backoff: Backoff,
+}
+
+fn default_limit() -> u32 {
+    3
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { limit: default_limit(), backoff: Backoff::default() }
+    }
+}
+
+/// A wait that grows from attempt to attempt.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Backoff {
+    /// Before the second attempt.
+    #[serde(default = "default_initial")]
+    #[schemars(schema_with = "duration")]
+    pub initial: Duration,
+    /// What each wait is multiplied with for the next.
+    #[serde(default = "default_factor")]
+    #[schemars(range(min = 1, max = 10))]
+    pub factor: u32,
+    /// The longest wait.
+    #[serde(default = "default_max")]
+    #[schemars(schema_with = "duration")]
+    pub max: Duration,
+}
+
+fn default_initial() -> Duration {
+    StdDuration::from_secs(10).into()
+}
+
+fn default_factor() -> u32 {
+    2
+}
+
+fn default_max() -> Duration {
+    StdDuration::from_mins(5).into()
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial: default_initial(), factor: default_factor(), max: default_max() }
+    }
+}
+
+impl Backoff {
+    /// How long to wait after `failures` failures in a row (1 or more).
+    #[must_use]
+    pub fn wait(&self, failures: u32) -> StdDuration {
+        let max = StdDuration::from(self.max);
+        let exponent = failures.saturating_sub(1).min(32);
+        let factor = self.factor.checked_pow(exponent).unwrap_or(u32::MAX);
+        StdDuration::from(self.initial).checked_mul(factor).map_or(max, |wait| wait.min(max))
+    }
+}
+
+/// How long each part of the run may take, as Kubernetes writes durations: `90s`, `15m`, `6h`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Deadlines {
+    /// From creation until an attempt is under way: references, credentials, images and quota have to be right by then.
+    #[serde(default = "default_start")]
+    #[schemars(schema_with = "duration")]
+    pub start: Duration,
+    /// One attempt's export.
+    #[serde(default = "default_run")]
+    #[schemars(schema_with = "duration")]
+    pub run: Duration,
+    /// One attempt's transfer.
+    #[serde(default = "default_run")]
+    #[schemars(schema_with = "duration")]
+    pub transfer: Duration,
+}
+
+fn default_start() -> Duration {
+    StdDuration::from_mins(15).into()
+}
+
+fn default_run() -> Duration {
+    StdDuration::from_hours(6).into()
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { start: default_start(), run: default_run(), transfer: default_run() }
+    }
+}
+
+/// A duration with units; the schema admits neither negative ones nor bare numbers.
+fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "maxLength": 32, "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$"})
+}
+
+/// What the pods of a job ask for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTemplate {
+    /// Requests and limits of the worker container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that are tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// The pods' PriorityClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+}

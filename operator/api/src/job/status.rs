@@ -1,0 +1,183 @@
+//! What was last observed of an `ExportJob`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::reason::Reason;
+
+/// What was last observed of an `ExportJob`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportJobStatus {
+    /// The generation that the rest of this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the run stands, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// In a sentence: what happens now, or what went wrong and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Accepted, Exported, Delivered; Complete or Failed at the end; Ready, Reconciling and Stalled as kstatus reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Attempts to export that were begun.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub attempts: u32,
+    /// Attempts to deliver that were begun, over all attempts to export.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub transfer_attempts: u32,
+    /// When the first attempt was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// From `startTime` to `completionTime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// How rows leave the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// The instant of the database snapshot that was exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Time>,
+    /// Where files are delivered, as a URI; rendered once, before the first attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// How far the current attempt is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// What was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// The last error, also when a later attempt went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+    /// The Kubernetes Jobs of the current attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub jobs: Vec<ChildJob>,
+}
+
+/// See [`ExportJobStatus::phase`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum Phase {
+    Pending,
+    Exporting,
+    Transferring,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    /// Whether the job has ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// See [`ExportJobStatus::method`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum Method {
+    Copy,
+}
+
+/// How far an attempt is. Counters are those of the last poll, a few seconds old.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Chunks in all; 0 while the plan is made.
+    #[schemars(range(min = 0))]
+    pub chunks: u32,
+    /// Chunks whose rows are all exported.
+    #[schemars(range(min = 0))]
+    pub chunks_exported: u32,
+    /// Chunks whose rows are all in the sink.
+    #[schemars(range(min = 0))]
+    pub chunks_transferred: u32,
+    /// Rows exported.
+    #[schemars(range(min = 0))]
+    pub rows: u64,
+    /// Bytes exported.
+    #[schemars(range(min = 0))]
+    pub bytes: u64,
+    /// Bytes, for people, such as `1.2Gi`.
+    #[serde(default)]
+    pub size: String,
+    /// Of the whole run, transfer included: 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: u8,
+}
+
+/// What was delivered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// Where the files are, as a URI.
+    pub location: String,
+    /// The manifest's URI.
+    pub manifest: String,
+    /// The manifest's SHA-256, in hexadecimal.
+    #[serde(rename = "manifestSHA256")]
+    pub manifest_sha256: String,
+    /// Data files.
+    #[schemars(range(min = 0))]
+    pub files: u32,
+    /// Rows in them.
+    #[schemars(range(min = 0))]
+    pub rows: u64,
+    /// Bytes in them.
+    #[schemars(range(min = 0))]
+    pub bytes: u64,
+}
+
+/// The last error.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// From the closed vocabulary of `docs/reference/reasons.md`.
+    pub reason: Reason,
+    /// PostgreSQL's SQLSTATE, where the database refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql_state: Option<String>,
+    /// What failed, on what.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The chunk that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub chunk: Option<u32>,
+    /// When it was seen.
+    pub time: Time,
+}
+
+/// A Kubernetes Job of the current attempt.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ChildJob {
+    /// What it does.
+    pub kind: ChildKind,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// See [`ChildJob::kind`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum ChildKind {
+    Export,
+    Transfer,
+}

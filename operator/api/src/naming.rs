@@ -1,0 +1,35 @@
+//! Names and labels that controller, workers, chart and tests agree upon.
+
+/// The label that names the ExportJob, ExportSource or ExportSink that a Job was made for.
+pub const OWNER_LABEL: &str = "pgexport.dev/owner";
+/// The label with the owner's kind, in lower case.
+pub const OWNER_KIND_LABEL: &str = "pgexport.dev/owner-kind";
+/// The label with what a Job does: `export`, `transfer` or `probe`.
+pub const ROLE_LABEL: &str = "pgexport.dev/role";
+/// The label with the number of the attempt or the probe.
+pub const ATTEMPT_LABEL: &str = "pgexport.dev/attempt";
+/// The standard label by which the controller finds what is its own, and its value.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pgexport");
+/// The annotation that asks for a probe now; any new value does.
+pub const PROBE_REQUEST_ANNOTATION: &str = "pgexport.dev/probe-requested-at";
+
+/// Where a worker finds its order.
+pub const ORDER_PATH: &str = "/etc/pgexport/order.json";
+/// Where Secrets are mounted, each in a folder of its name.
+pub const SECRETS_PATH: &str = "/var/run/pgexport/secrets";
+/// Where PersistentVolumeClaims are mounted, each in a folder of its name.
+pub const VOLUMES_PATH: &str = "/var/run/pgexport/volumes";
+/// Where a worker writes its report.
+pub const TERMINATION_PATH: &str = "/dev/termination-log";
+
+/// The part of a uid that goes into names: its first eight hexadecimal digits.
+#[must_use]
+pub fn short_uid(uid: &str) -> &str {
+    crate::report::truncate(uid, 8)
+}
+
+/// What is unique to an attempt: the placeholder `{token}`.
+#[must_use]
+pub fn token(uid: &str, attempt: u32) -> String {
+    format!("{}-{attempt}", short_uid(uid))
+}

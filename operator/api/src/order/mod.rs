@@ -1,0 +1,191 @@
+//! The order: all that a worker is told, as one JSON document in an immutable ConfigMap. It holds names of Secrets, never
+//! their contents.
+
+mod location;
+mod resolve;
+
+pub use location::{LocationError, render_path};
+pub use resolve::{Input, Refusal, resolve};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{DatasetChunking, Files, Format, ParameterValue};
+use crate::sink::{S3, Volume};
+use crate::source::Postgres;
+
+/// The version of [`Order`] that this code writes and reads.
+pub const ORDER_VERSION: u32 = 1;
+
+/// What a worker is to do.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// [`ORDER_VERSION`].
+    pub version: u32,
+    /// The task.
+    #[serde(flatten)]
+    pub task: Task,
+}
+
+/// A worker's task.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(tag = "task", rename_all_fields = "camelCase")]
+pub enum Task {
+    /// Export, or transfer: the subcommand says which.
+    Run(Box<RunOrder>),
+    /// Try a source.
+    ProbeSource(NamedSource),
+    /// Try a sink.
+    ProbeSink(NamedSink),
+}
+
+/// A run, resolved: every default filled in, every reference replaced by what it refers to.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunOrder {
+    /// Which run.
+    pub run: RunIdentity,
+    /// Where to read.
+    pub source: NamedSource,
+    /// Where to deliver.
+    pub sink: NamedSink,
+    /// Direct, or by way of a staging.
+    pub delivery: DeliveryPath,
+    /// Folder below the sink's prefix: rendered, ending in `/`.
+    pub path: String,
+    /// The queries, with their parameters still as placeholders.
+    pub datasets: Vec<DatasetOrder>,
+    /// The parameters' values.
+    pub parameters: Vec<ParameterOrder>,
+    /// The files' format.
+    pub format: Format,
+    /// The files' layout and names.
+    pub files: Files,
+    /// Worker pods.
+    pub workers: u32,
+    /// Chunks in flight, over all workers.
+    pub parallelism: u32,
+}
+
+/// Which run this is.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunIdentity {
+    /// The ExportJob's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// SHA-256 over its spec, in hexadecimal.
+    pub spec_sha256: String,
+    /// When the ExportJob was created.
+    pub created: Timestamp,
+}
+
+/// An ExportSource's name and connection.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedSource {
+    /// The ExportSource's name.
+    pub name: String,
+    /// Its connection.
+    pub postgres: Postgres,
+}
+
+/// An ExportSink's name and target.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedSink {
+    /// The ExportSink's name.
+    pub name: String,
+    /// Its target.
+    pub target: Target,
+    /// Whether it serves as staging, which needs reading and listing too.
+    #[serde(default)]
+    pub staging: bool,
+}
+
+/// Where bytes go.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// A bucket.
+    S3(S3),
+    /// A volume.
+    Volume(Volume),
+}
+
+/// How chunks reach the sink.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(tag = "mode", rename_all_fields = "camelCase")]
+pub enum DeliveryPath {
+    /// One pod streams to the sink.
+    Direct,
+    /// Chunks wait here until all are complete.
+    Staged {
+        /// The staging.
+        staging: NamedSink,
+    },
+}
+
+/// A data set's query and chunking.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetOrder {
+    /// Its name.
+    pub name: String,
+    /// Its query.
+    pub sql: String,
+    /// How it is split.
+    pub chunking: DatasetChunking,
+}
+
+/// A parameter, ready for substitution.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterOrder {
+    /// The placeholder's name.
+    pub name: String,
+    /// The PostgreSQL type.
+    #[serde(rename = "type")]
+    pub parameter_type: String,
+    /// The value's text.
+    pub value: ParameterValue,
+}
+
+impl Order {
+    /// An order of this version.
+    #[must_use]
+    pub const fn new(task: Task) -> Self {
+        Self { version: ORDER_VERSION, task }
+    }
+}
+
+impl Target {
+    /// The target as a URI: `s3://bucket/prefix`, or `volume://claim/path`.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match self {
+            Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.prefix),
+            Self::Volume(volume) => format!("volume://{}/{}", volume.claim_name, volume.path),
+        }
+    }
+}
+
+impl RunOrder {
+    /// Where files are delivered, as a URI.
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("{}{}", self.sink.target.location(), self.path)
+    }
+
+    /// What is unique to this attempt: the placeholder `{token}`.
+    #[must_use]
+    pub fn token(&self) -> String {
+        crate::naming::token(&self.run.uid, self.run.attempt)
+    }
+}

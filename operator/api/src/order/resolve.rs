@@ -1,0 +1,169 @@
+//! From the kinds to an order: defaults filled in, references followed, contradictions refused. The controller and
+//! `pgexport run` both come through here, so a manifest means the same in a cluster and on a laptop.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target, render_path};
+use crate::job::{DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
+use crate::reason::Reason;
+use crate::sink::ExportSinkSpec;
+use crate::source::ExportSourceSpec;
+
+/// An ExportJob and what it refers to.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Namespace of all of them.
+    pub namespace: &'a str,
+    /// The ExportJob's name.
+    pub name: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its spec.
+    pub job: &'a ExportJobSpec,
+    /// The spec of the ExportSource that it names.
+    pub source: &'a ExportSourceSpec,
+    /// The spec of the ExportSink that it names.
+    pub sink: &'a ExportSinkSpec,
+    /// The spec of the ExportSink that the source names as staging, where it names one.
+    pub staging: Option<&'a ExportSinkSpec>,
+}
+
+/// Why an ExportJob cannot be carried out as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// From the closed vocabulary.
+    pub reason: Reason,
+    /// What contradicts what, and what to write instead.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Resolves an ExportJob to the order of one attempt.
+pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
+    let job = input.job;
+    let datasets = datasets(job)?;
+    let parameters = job
+        .parameters
+        .iter()
+        .map(|parameter| {
+            let value = parameter.text().map_err(|error| Refusal::new(Reason::InvalidParameter, error.to_string()))?;
+            Ok(ParameterOrder {
+                name: parameter.name.clone(),
+                parameter_type: parameter.parameter_type.clone(),
+                value,
+            })
+        })
+        .collect::<Result<Vec<_>, Refusal>>()?;
+    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
+        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+    let target = target(&job.sink_ref.name, input.sink)?;
+    Ok(RunOrder {
+        run: RunIdentity {
+            namespace: input.namespace.to_owned(),
+            name: input.name.to_owned(),
+            uid: input.uid.to_owned(),
+            attempt,
+            spec_sha256: spec_sha256(job),
+            created: input.created,
+        },
+        source: NamedSource { name: job.source_ref.name.clone(), postgres: input.source.postgres.clone() },
+        sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
+        delivery: delivery(input, &datasets)?,
+        path,
+        datasets,
+        parameters,
+        format: job.format.clone(),
+        files: job.files.clone(),
+        workers: job.workers,
+        parallelism: job.chunking.parallelism,
+    })
+}
+
+fn datasets(job: &ExportJobSpec) -> Result<Vec<DatasetOrder>, Refusal> {
+    if job.datasets.is_empty() {
+        return Err(Refusal::new(Reason::InvalidSpec, "datasets: name at least one query"));
+    }
+    job.datasets
+        .iter()
+        .map(|dataset| {
+            let chunking = dataset.chunking.clone().unwrap_or_else(|| DatasetChunking::from(&job.chunking));
+            let complete = match chunking.strategy {
+                Strategy::None => true,
+                Strategy::Column => chunking.column.is_some(),
+                Strategy::Table => chunking.table.is_some(),
+            };
+            if !complete {
+                let message = format!("datasets[{}]: chunking needs the block of its strategy, column or table", dataset.name);
+                return Err(Refusal::new(Reason::InvalidSpec, message));
+            }
+            Ok(DatasetOrder { name: dataset.name.clone(), sql: dataset.sql.clone(), chunking })
+        })
+        .collect()
+}
+
+/// Direct where one pod can stream each file from one chunk; otherwise by way of the source's staging.
+fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath, Refusal> {
+    let job = input.job;
+    let joined = job.files.layout == Layout::Single
+        && datasets.iter().any(|dataset| dataset.chunking.strategy != Strategy::None);
+    let direct = match job.delivery.mode {
+        DeliveryMode::Direct if job.workers > 1 => {
+            return Err(Refusal::new(Reason::InvalidSpec, "delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"));
+        }
+        DeliveryMode::Direct if joined => {
+            return Err(Refusal::new(
+                Reason::InvalidSpec,
+                "files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file",
+            ));
+        }
+        DeliveryMode::Direct => true,
+        DeliveryMode::Staged => false,
+        DeliveryMode::Auto => job.workers == 1 && !joined,
+    };
+    if direct {
+        return Ok(DeliveryPath::Direct);
+    }
+    let source = &job.source_ref.name;
+    let reference = input.source.staging.as_ref().ok_or_else(|| {
+        Refusal::new(
+            Reason::StagingRequired,
+            format!("this delivery is staged, and ExportSource {source} names no staging: set its spec.staging.sinkRef to an ExportSink of type s3"),
+        )
+    })?;
+    let staging = input.staging.ok_or_else(|| {
+        let name = &reference.sink_ref.name;
+        Refusal::new(Reason::ReferenceNotFound, format!("ExportSink {name}, which ExportSource {source} names as staging, does not exist"))
+    })?;
+    let name = reference.sink_ref.name.clone();
+    match target(&name, staging)? {
+        target @ Target::S3(_) => Ok(DeliveryPath::Staged { staging: NamedSink { name, target, staging: true } }),
+        Target::Volume(_) => Err(Refusal::new(
+            Reason::StagingRequired,
+            format!("ExportSink {name}, which ExportSource {source} names as staging, is not of type s3"),
+        )),
+    }
+}
+
+/// The target of a sink.
+fn target(name: &str, sink: &ExportSinkSpec) -> Result<Target, Refusal> {
+    match (&sink.s3, &sink.volume) {
+        (Some(s3), None) => Ok(Target::S3(s3.clone())),
+        (None, Some(volume)) => Ok(Target::Volume(volume.clone())),
+        _ => Err(Refusal::new(Reason::InvalidSpec, format!("ExportSink {name}: name exactly one of s3 and volume"))),
+    }
+}
+
+fn spec_sha256(job: &ExportJobSpec) -> String {
+    // Serialising these plain structs cannot fail.
+    let bytes = serde_json::to_vec(job).unwrap_or_default();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

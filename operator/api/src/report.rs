@@ -1,0 +1,137 @@
+//! What a worker says when it ends: the termination message that the kubelet puts into the pod's status.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::reason::Reason;
+use crate::source::Server;
+
+/// The kubelet keeps the *last* 4,096 bytes of a termination message: a longer JSON would lose its head.
+pub const MAX_BYTES: usize = 3 * 1024;
+
+/// The version of [`Report`] that this code writes.
+pub const REPORT_VERSION: u32 = 1;
+
+/// A worker's last word.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How a worker ended.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// Worker 0 of a staged export: all chunks of all workers are in staging.
+    Exported(Exported),
+    /// Another worker of a staged export: its share is in staging.
+    ShareExported,
+    /// A transfer, or a direct export: everything is at the location.
+    Delivered(Delivered),
+    /// A probe of a source.
+    SourceProbed {
+        /// The server.
+        server: Server,
+    },
+    /// A probe of a sink.
+    SinkProbed,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// The totals of a staged export.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Exported {
+    /// Chunks, over all data sets.
+    pub chunks: u32,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes in staging.
+    pub bytes: u64,
+    /// The instant of the snapshot.
+    pub snapshot_time: Timestamp,
+}
+
+/// The totals of a delivery.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivered {
+    /// Chunks, over all data sets.
+    pub chunks: u32,
+    /// The manifest's URI.
+    pub manifest: String,
+    /// The manifest's SHA-256, in hexadecimal.
+    pub manifest_sha256: String,
+    /// Data files.
+    pub files: u32,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// The instant of the snapshot.
+    pub snapshot_time: Timestamp,
+}
+
+/// A classified error. It never holds a secret, a parameter's value or a row's value.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// From the closed vocabulary.
+    pub reason: Reason,
+    /// PostgreSQL's SQLSTATE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql_state: Option<String>,
+    /// What failed, on what.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The chunk that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<u32>,
+}
+
+impl Report {
+    /// A report of this version.
+    #[must_use]
+    pub const fn new(outcome: Outcome) -> Self {
+        Self { version: REPORT_VERSION, outcome }
+    }
+
+    /// As JSON of at most [`MAX_BYTES`]: long messages and hints are cut.
+    #[must_use]
+    pub fn to_termination_message(&self) -> String {
+        let mut report = self.clone();
+        let mut limit = MAX_BYTES / 2;
+        loop {
+            // Serialising these plain structs cannot fail.
+            let text = serde_json::to_string(&report).unwrap_or_default();
+            if text.len() <= MAX_BYTES || limit == 0 {
+                return text;
+            }
+            if let Outcome::Failed(failure) = &mut report.outcome {
+                failure.message = truncate(&failure.message, limit).to_owned();
+                failure.hint = failure.hint.as_deref().map(|hint| truncate(hint, limit / 2).to_owned());
+            }
+            limit /= 2;
+        }
+    }
+
+    /// Reads a termination message; `None` where it is not a report of a version that this code knows.
+    #[must_use]
+    pub fn from_termination_message(text: &str) -> Option<Self> {
+        serde_json::from_str::<Self>(text).ok().filter(|report| report.version == REPORT_VERSION)
+    }
+}
+
+/// The longest prefix of at most `limit` bytes that ends between characters.
+#[must_use]
+pub fn truncate(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}

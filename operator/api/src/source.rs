@@ -1,0 +1,202 @@
+//! `ExportSource`: where to read, and as whom.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+
+/// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "pgexport.dev",
+    version = "v1alpha1",
+    kind = "ExportSource",
+    namespaced,
+    shortname = "esrc",
+    category = "pgexport",
+    status = "ExportSourceStatus",
+    printcolumn(json_path = ".status.conditions[?(@.type==\"Ready\")].status", name = "Ready", type_ = "string"),
+    printcolumn(json_path = ".spec.postgres.host", name = "Host", type_ = "string"),
+    printcolumn(json_path = ".spec.postgres.database", name = "Database", type_ = "string"),
+    printcolumn(json_path = ".status.server.version", name = "Server", type_ = "string"),
+    printcolumn(json_path = ".status.server.role", name = "Role", type_ = "string"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
+    printcolumn(
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        name = "Message",
+        type_ = "string",
+        priority = 1
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportSourceSpec {
+    /// The PostgreSQL instance and the login.
+    pub postgres: Postgres,
+    /// The service account of pods that read this source, for ambient cloud credentials. Default: the namespace's
+    /// `default`. No token of it is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Where chunks wait until all of them are complete. Needed by `delivery.mode: Staged` and by more than one worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Staging>,
+}
+
+/// One PostgreSQL instance, one database, one login.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tls) || !has(self.tls.mode) || !(self.tls.mode in ['Disable', 'Require']) || !has(self.tls.caSecretRef)")
+    .message("tls.caSecretRef is used only by tls.mode VerifyFull or VerifyCA: remove it, or choose one of these modes"))]
+pub struct Postgres {
+    /// Host name or address of one instance. Never a balancing endpoint: snapshots belong to one instance.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_-]+$"))]
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Database name.
+    #[schemars(length(min = 1, max = 63))]
+    pub database: String,
+    /// Login name.
+    #[schemars(length(min = 1, max = 63))]
+    pub user: String,
+    /// The login's password.
+    pub password_secret_ref: SecretKeyRef,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Settings (GUCs) that are SET in every export transaction, such as `statement_timeout: 2h` or `work_mem: 64MB`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 63 && size(self[k]) <= 1024)").message("settings: names have at most 63 characters, values at most 1024"))]
+    pub settings: BTreeMap<String, String>,
+}
+
+fn default_port() -> u16 {
+    5432
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// A Secret in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// An object of a known kind in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How the connection to PostgreSQL is protected.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// As libpq's `sslmode`: VerifyFull (`verify-full`) checks the certificate and the host's name in it, VerifyCA the
+    /// certificate only, Require encrypts without a check, Disable does not encrypt.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// The certificate authorities to trust, as PEM. Default: those of the operator's image (Mozilla's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// See [`Tls::mode`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum TlsMode {
+    Disable,
+    Require,
+    VerifyCA,
+    #[default]
+    VerifyFull,
+}
+
+/// Where chunks are staged.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Staging {
+    /// An ExportSink of type s3 in the same namespace.
+    pub sink_ref: ObjectRef,
+}
+
+/// What was last observed of an `ExportSource`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportSourceStatus {
+    /// The generation that the rest of this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The server, as the last successful probe saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+    /// The last probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeStatus>,
+}
+
+/// A PostgreSQL server as a probe saw it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    /// `server_version`, such as `17.7`.
+    pub version: String,
+    /// Primary, or Replica (a hot standby).
+    pub role: ServerRole,
+}
+
+/// See [`Server::role`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+pub enum ServerRole {
+    Primary,
+    Replica,
+}
+
+/// The bookkeeping of probes, for sources and sinks alike.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeStatus {
+    /// Number of the last probe that was started, from 1.
+    #[schemars(range(min = 0))]
+    pub number: u32,
+    /// The generation that this probe tries.
+    pub generation: i64,
+    /// Failures in a row.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failures: u32,
+    /// When its result was recorded; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// The value of the annotation `pgexport.dev/probe-requested-at` that this probe answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<String>,
+}
