@@ -1,1 +1,22 @@
-//! Placeholder.
+//! pgexport's data plane. It reads PostgreSQL under one exported snapshot, in parallel chunks ([`source`], [`plan`]),
+//! encodes rows ([`encode`]), writes files to object stores and folders ([`store`], [`output`]), stages and transfers them
+//! ([`staging`], [`transfer`]), and seals each delivery with a manifest ([`manifest`]).
+//!
+//! Workers in a cluster and `pgexport run` on a laptop are two fronts of this one engine. It knows no Kubernetes client.
+
+pub mod encode;
+pub mod error;
+pub mod export;
+pub mod manifest;
+pub mod output;
+pub mod plan;
+pub mod probe;
+pub mod progress;
+pub mod secret;
+pub mod source;
+pub mod sql;
+pub mod staging;
+pub mod store;
+pub mod transfer;
+
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! Files as customers see them: names, framing, parts and checksums.

@@ -1,0 +1,100 @@
+//! The plan of a run: which snapshot, which chunks. Made once by worker 0; in a staged run every other worker and the
+//! transfer read it from `plan.json`.
+
+use jiff::Timestamp;
+use pgexport_api::job::Strategy;
+use pgexport_api::source::Server;
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Plan`] that this code writes and reads.
+pub const PLAN_VERSION: u32 = 1;
+
+/// The plan of an attempt.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// The snapshot that all chunks see.
+    pub snapshot: Snapshot,
+    /// The server that was read.
+    pub server: Server,
+    /// The data sets, in the ExportJob's order.
+    pub datasets: Vec<PlannedDataset>,
+    /// The chunks: a data set's stand together, in the order of their parts. A chunk's index is its place.
+    pub chunks: Vec<Chunk>,
+}
+
+/// An exported snapshot, and what tells that a connection sees the same.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// What `pg_export_snapshot()` returned.
+    pub id: String,
+    /// `pg_current_snapshot()` of the holder. Ids are not unique over instances; this tells them apart.
+    pub visible: String,
+    /// `pg_postmaster_start_time()` of the holder's instance.
+    pub postmaster_start: Timestamp,
+    /// When the snapshot was taken: the holder's `transaction_timestamp()`.
+    pub time: Timestamp,
+    /// The log position near the snapshot, where the server tells it.
+    pub lsn: Option<String>,
+}
+
+/// A data set as the server describes it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedDataset {
+    /// Its name.
+    pub name: String,
+    /// The columns of its result.
+    pub columns: Vec<Column>,
+    /// SHA-256 over the query as the ExportJob writes it, in hexadecimal.
+    pub query_sha256: String,
+    /// The header line of its CSV files, line end included, where the format has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv_header: Option<String>,
+    /// How it is split.
+    pub strategy: Strategy,
+}
+
+/// A column of a result.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its PostgreSQL type, as `format_type` writes it.
+    #[serde(rename = "type")]
+    pub column_type: String,
+}
+
+/// A part of a data set that is read by one COPY.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Chunk {
+    /// The place of its data set in [`Plan::datasets`].
+    pub dataset: u32,
+    /// Its number in its data set, from 0.
+    pub part: u32,
+    /// Which rows: all of the query, or those for which a condition holds.
+    pub rows: Rows,
+}
+
+/// Which rows of a data set's query a chunk holds.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "rows", rename_all = "camelCase")]
+pub enum Rows {
+    /// All.
+    All,
+    /// Those of the result for which `condition` holds; it stands outside of the query and names it `q`.
+    OfResult {
+        /// An SQL condition.
+        condition: String,
+    },
+    /// Those that the query returns with `condition` in the place of `:chunk`.
+    OfTable {
+        /// An SQL condition.
+        condition: String,
+    },
+}

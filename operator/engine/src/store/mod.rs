@@ -1,0 +1,86 @@
+//! Where files go: one trait over object stores and folders.
+//!
+//! The contract that delivery rests on: **what [`Upload`] writes is invisible to readers until [`Pending::commit`]**, and
+//! an upload that is aborted, or whose process dies, never becomes visible.
+
+mod open;
+mod s3;
+mod volume;
+
+pub use open::{Volumes, open};
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
+
+/// A bucket with a prefix, or a folder. Keys are relative to it, with `/` between their parts.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// The key as a URI, for messages and manifests.
+    fn uri(&self, key: &str) -> String;
+
+    /// A small document, or `None` where there is none.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+
+    /// Writes a small document. Readers see it whole or not at all.
+    async fn put(&self, key: &str, body: Bytes, media_type: &str, mode: PutMode) -> Result<Put>;
+
+    /// All keys that begin with `prefix`, in order.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// A file's bytes, in pieces of at most a few hundred KiB.
+    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
+
+    /// Begins a file.
+    async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>>;
+
+    /// Tries what a delivery needs, and leaves nothing behind: an upload that is aborted. With `reading`, also what a
+    /// staging needs: listing and reading.
+    async fn probe(&self, reading: bool) -> Result<()>;
+}
+
+/// Whether a document may be there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// It is written only where none is (`If-None-Match: *`).
+    Create,
+    /// It is replaced.
+    Replace,
+}
+
+/// What became of a [`Store::put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is written.
+    Written,
+    /// With [`PutMode::Create`]: another one was there, and is left as it was.
+    Exists,
+}
+
+/// A file that is being written.
+#[async_trait]
+pub trait Upload: fmt::Debug + Send {
+    /// Takes the next part. Returns as soon as the store's queue has room, so that the caller goes on while parts travel.
+    /// Parts but the last have at least 5 MiB, and none is empty.
+    async fn part(&mut self, body: Bytes) -> Result<()>;
+
+    /// Waits until every part is stored. The file stays invisible.
+    async fn finish(self: Box<Self>) -> Result<Box<dyn Pending>>;
+
+    /// Gives up, and removes what was stored.
+    async fn abort(self: Box<Self>);
+}
+
+/// A file whose every part is stored, and which readers do not see yet.
+#[async_trait]
+pub trait Pending: fmt::Debug + Send {
+    /// Makes it visible.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Gives up, and removes what was stored.
+    async fn abort(self: Box<Self>);
+}
