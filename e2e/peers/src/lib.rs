@@ -1,0 +1,18 @@
+//! The real servers that the tests run against: PostgreSQL with TLS and SCRAM, and an S3 server with several accounts.
+//!
+//! The binary `peers` starts and stops them ([`server`]); it writes a record that tests read with [`Peers::load`].
+//! Tests share the servers and stay apart by databases and buckets with unique names.
+
+mod error;
+pub mod findings;
+pub mod postgres;
+mod record;
+pub mod s3;
+pub mod server;
+pub mod state;
+mod unique;
+
+pub use error::PeersError;
+pub use postgres::{Login, Postgres, TestDatabase};
+pub use record::Peers;
+pub use s3::{Account, OpenUpload, S3, StoredObject};

@@ -1,0 +1,153 @@
+//! `peers`: starts and stops the servers that the tests run against, and fills them.
+
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use pgexport_peers::{
+    Peers, PeersError,
+    findings::{self, Loaded},
+    server::{self, Listen, ServerError},
+    state::StateFolder,
+};
+
+/// The real PostgreSQL and S3 servers that the tests run against.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// The state folder [default: `peers` in `$PGEXPORT_STATE`, or in `.state` of the repository]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start what is not running
+    Up {
+        /// Where both servers listen
+        #[arg(long, default_value = "127.0.0.1")]
+        address: IpAddr,
+        /// `PostgreSQL`'s port; 0 takes a free one and keeps it
+        #[arg(long, default_value_t = 0)]
+        postgres_port: u16,
+        /// The S3 server's port; 0 takes a free one and keeps it
+        #[arg(long, default_value_t = 0)]
+        s3_port: u16,
+        /// Where processes of this machine reach `PostgreSQL`, if not where it listens
+        #[arg(long, value_name = "HOST:PORT")]
+        published_postgres: Option<SocketAddr>,
+        /// Where processes of this machine reach the S3 server, if not where it listens
+        #[arg(long, value_name = "HOST:PORT")]
+        published_s3: Option<SocketAddr>,
+    },
+    /// Stop the servers
+    Down {
+        /// Remove their data and passwords too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Say what is running; fails unless everything is
+    Status,
+    /// Print variables for psql and S3 tools, for `export $(peers env)`
+    Env,
+    /// Make the sample data, unless they are there
+    Load {
+        /// How many findings
+        #[arg(long, default_value_t = findings::SMALL)]
+        rows: u64,
+        /// The database, which is made if it does not exist
+        #[arg(long, default_value = "findings")]
+        database: String,
+        /// The table; the assets are in `assets`, or <TABLE>_assets
+        #[arg(long, default_value = "findings")]
+        table: String,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("finding the state folder")]
+    Folder(#[source] std::io::Error),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Peers(#[from] PeersError),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(code) => code,
+        Err(failure) => {
+            eprint!("peers: {failure}");
+            let mut source = failure.source();
+            while let Some(error) = source {
+                eprint!(": {error}");
+                source = error.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let folder = StateFolder::new(cli.state).map_err(Failure::Folder)?;
+    match cli.action {
+        Action::Up { address, postgres_port, s3_port, published_postgres, published_s3 } => {
+            let listen = Listen { address, postgres_port, s3_port, published_postgres, published_s3 };
+            let peers = server::up(&folder, listen).await?;
+            println!("PostgreSQL {} (pods: {})", peers.postgres.host, peers.postgres.pod);
+            println!("S3 {} (pods: {})", peers.s3.host_endpoint(), peers.s3.pod_endpoint());
+            println!("Record {}", folder.record().display());
+        }
+        Action::Down { purge } => server::down(&folder, purge).await?,
+        Action::Status => return Ok(status(&folder)),
+        Action::Env => env(&folder, &Peers::read(&folder.record())?),
+        Action::Load { rows, database, table } => {
+            let peers = Peers::read(&folder.record())?;
+            peers.postgres.ensure_database(&database).await?;
+            let client = peers.postgres.admin(&database).await?;
+            match findings::load(&client, &table, rows).await? {
+                Loaded::Made => println!("{rows} findings are in {database}.{table}"),
+                Loaded::AlreadyThere => println!("{rows} findings were in {database}.{table} already"),
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(folder: &StateFolder) -> ExitCode {
+    let status = server::status(folder);
+    for (name, pid) in [("PostgreSQL", status.postgres), ("S3", status.s3)] {
+        match pid {
+            Some(pid) => println!("{name}: running, process {pid}"),
+            None => println!("{name}: not running"),
+        }
+    }
+    if status.postgres.is_some() && status.s3.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn env(folder: &StateFolder, peers: &Peers) {
+    let Peers { postgres, s3 } = peers;
+    println!("PGEXPORT_PEERS={}", folder.record().display());
+    println!("PGHOST={}", postgres.host.ip());
+    println!("PGPORT={}", postgres.host.port());
+    println!("PGUSER={}", postgres.admin.user);
+    println!("PGPASSWORD={}", postgres.admin.password);
+    println!("PGDATABASE=findings");
+    println!("PGSSLMODE=verify-full");
+    println!("PGSSLROOTCERT={}", postgres.ca_file.display());
+    println!("AWS_ENDPOINT_URL_S3={}", s3.host_endpoint());
+    println!("AWS_REGION={}", s3.region);
+    println!("AWS_ACCESS_KEY_ID={}", s3.admin.access_key);
+    println!("AWS_SECRET_ACCESS_KEY={}", s3.admin.secret_key);
+}

@@ -1,0 +1,165 @@
+//! Starting and stopping the servers.
+
+mod certificate;
+mod daemon;
+mod error;
+mod postgres;
+mod settings;
+mod versitygw;
+
+use std::{
+    fs::File,
+    net::{IpAddr, SocketAddr, TcpListener},
+};
+
+pub use error::ServerError;
+use settings::Settings;
+
+use crate::{Account, Login, Peers, Postgres, S3, state::StateFolder};
+
+/// Where the servers shall listen, and where others reach them.
+#[derive(Debug, Clone, Copy)]
+pub struct Listen {
+    /// The address of both servers; never 0.0.0.0.
+    pub address: IpAddr,
+    /// PostgreSQL's port; 0 takes a free one and keeps it.
+    pub postgres_port: u16,
+    /// The S3 server's port; 0 takes a free one and keeps it.
+    pub s3_port: u16,
+    /// Where processes of this machine reach PostgreSQL, if not where it listens.
+    pub published_postgres: Option<SocketAddr>,
+    /// Where processes of this machine reach the S3 server, if not where it listens.
+    pub published_s3: Option<SocketAddr>,
+}
+
+/// Whether each server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// PostgreSQL's process.
+    pub postgres: Option<u32>,
+    /// The S3 server's process.
+    pub s3: Option<u32>,
+}
+
+/// Starts what is not running as asked for, makes roles and databases, and writes the record. Servers that listen
+/// elsewhere, or in another network namespace, are restarted.
+///
+/// # Errors
+/// [`ServerError`] says which server and what to do.
+pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerError> {
+    if listen.address.is_unspecified() {
+        return Err(ServerError::Everywhere { address: listen.address });
+    }
+    std::fs::create_dir_all(folder.path()).map_err(error::file("making", folder.path()))?;
+    let _lock = lock(folder)?;
+    let ca_pem = certificate::ensure_authority(folder)?;
+    let mut settings = Settings::load_or_create(folder)?;
+
+    let running = status(folder);
+    settings.postgres_port =
+        port(listen.address, listen.postgres_port, settings.postgres_port, running.postgres.is_some())?;
+    settings.s3_port = port(listen.address, listen.s3_port, settings.s3_port, running.s3.is_some())?;
+    settings.save(folder)?;
+    let postgres_address = SocketAddr::new(listen.address, settings.postgres_port);
+    let s3_address = SocketAddr::new(listen.address, settings.s3_port);
+
+    // As seen from here; the record gets the published addresses below.
+    let mut peers = Peers {
+        postgres: Postgres {
+            host: postgres_address,
+            pod: postgres_address,
+            admin: Login {
+                user: postgres::SUPERUSER.to_owned(),
+                password: settings.postgres_password.clone(),
+            },
+            exporter: Login {
+                user: postgres::EXPORTER.to_owned(),
+                password: settings.exporter_password.clone(),
+            },
+            ca_file: folder.ca_certificate(),
+            ca_pem,
+        },
+        s3: S3 {
+            host: s3_address,
+            pod: s3_address,
+            region: versitygw::REGION.to_owned(),
+            admin: Account { access_key: versitygw::ROOT.to_owned(), secret_key: settings.s3_secret.clone() },
+            program: versitygw::ensure_installed().await?,
+        },
+    };
+    postgres::start(folder, &peers.postgres).await?;
+    versitygw::start(folder, &peers.s3).await?;
+
+    peers.postgres.host = listen.published_postgres.unwrap_or(postgres_address);
+    peers.s3.host = listen.published_s3.unwrap_or(s3_address);
+    settings::write_private(&folder.record(), &peers)?;
+    Ok(peers)
+}
+
+/// Stops both servers. With `purge` their data, passwords and record go too.
+///
+/// # Errors
+/// A server does not end, or files cannot be removed.
+pub async fn down(folder: &StateFolder, purge: bool) -> Result<(), ServerError> {
+    if !folder.path().exists() {
+        return Ok(());
+    }
+    let lock = lock(folder)?;
+    postgres::daemon(folder).stop().await?;
+    versitygw::daemon(folder).stop().await?;
+    if folder.record().exists() {
+        std::fs::remove_file(folder.record()).map_err(error::file("removing", &folder.record()))?;
+    }
+    if purge {
+        folder.purge().map_err(error::file("removing what is in", folder.path()))?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Looks for the servers' processes.
+#[must_use]
+pub fn status(folder: &StateFolder) -> Status {
+    Status { postgres: postgres::daemon(folder).find(), s3: versitygw::daemon(folder).find() }
+}
+
+fn lock(folder: &StateFolder) -> Result<File, ServerError> {
+    let path = folder.lock();
+    let file = File::create(&path).map_err(error::file("making", &path))?;
+    file.lock().map_err(error::file("locking", &path))?;
+    Ok(file)
+}
+
+/// The port asked for, else the one that was used before if it is still to be had, else a free one.
+fn port(address: IpAddr, asked: u16, before: u16, running: bool) -> Result<u16, ServerError> {
+    if asked != 0 {
+        return Ok(asked);
+    }
+    if before != 0 && (running || TcpListener::bind((address, before)).is_ok()) {
+        return Ok(before);
+    }
+    TcpListener::bind((address, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|free| free.port())
+        .map_err(|source| ServerError::Address { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+    use super::port;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_port_is_kept_unless_somebody_else_took_it() {
+        let taken = TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let number = taken.local_addr().unwrap().port();
+        assert_eq!(port(LOOPBACK, 4711, number, false).unwrap(), 4711, "asked for");
+        assert_eq!(port(LOOPBACK, 0, number, true).unwrap(), number, "taken by our own server");
+        assert_ne!(port(LOOPBACK, 0, number, false).unwrap(), number, "taken by somebody else");
+        drop(taken);
+        assert_eq!(port(LOOPBACK, 0, number, false).unwrap(), number, "free again");
+    }
+}

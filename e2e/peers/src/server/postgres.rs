@@ -1,0 +1,253 @@
+//! PostgreSQL from the distribution's package, with a configuration of its own.
+
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{User, geteuid},
+};
+use tokio::process::Command;
+
+use super::{
+    ServerError, certificate,
+    daemon::{Daemon, Launch, wrapper},
+    error::file,
+    settings::write_private_text,
+};
+use crate::{PeersError, Postgres, error::during, state::StateFolder};
+
+/// The administrator's role.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// The role that exports.
+pub(super) const EXPORTER: &str = "exporter";
+
+/// The operating system's user that PostgreSQL runs as when root starts it, which it refuses to run as itself.
+const OWNER: &str = "postgres";
+
+/// Where Debian keeps a folder per major version.
+const INSTALLED: &str = "/usr/lib/postgresql";
+
+/// How long PostgreSQL may take to answer; a crash recovery is part of it.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Everything but where to listen, which stands in the command line. The data can be made again at any time, so
+/// nothing waits for a disk.
+const CONFIGURATION: &str = "\
+max_connections = 200
+shared_buffers = 256MB
+maintenance_work_mem = 128MB
+max_wal_size = 4GB
+wal_level = replica
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+ssl = on
+ssl_cert_file = 'server.crt'
+ssl_key_file = 'server.key'
+password_encryption = scram-sha-256
+unix_socket_directories = ''
+log_line_prefix = '%m [%p] %q%u@%d %a '
+log_timezone = UTC
+timezone = UTC
+";
+
+/// Nobody gets in without TLS and a password.
+const HOST_BASED_AUTHENTICATION: &str = "\
+hostssl all all 0.0.0.0/0 scram-sha-256
+hostssl all all ::/0      scram-sha-256
+";
+
+/// The server's process.
+pub(super) fn daemon(folder: &StateFolder) -> Daemon {
+    Daemon {
+        name: "postgres",
+        data: folder.postgres_data(),
+        log: folder.postgres_log(),
+        // A fast shutdown: it ends the sessions and leaves nothing to recover.
+        stop_signal: Signal::SIGINT,
+    }
+}
+
+/// Makes the data directory if there is none, starts the server if it does not run as wanted, waits for it and makes
+/// the roles and the database.
+pub(super) async fn start(folder: &StateFolder, postgres: &Postgres) -> Result<(), ServerError> {
+    let owner = geteuid().is_root().then_some(OWNER);
+    let data = folder.postgres_data();
+    let daemon = daemon(folder);
+    let program = program(&data)?;
+    let launch = Launch {
+        program: program.join("postgres"),
+        arguments: vec![
+            "-D".to_owned(),
+            data.display().to_string(),
+            "-c".to_owned(),
+            format!("listen_addresses={}", postgres.host.ip()),
+            "-c".to_owned(),
+            format!("port={}", postgres.host.port()),
+        ],
+        environment: Vec::new(),
+        user: owner,
+    };
+    if !daemon.runs_as(&launch) {
+        daemon.stop().await?;
+        if !data.exists() {
+            initialise(folder, &program, owner, &postgres.admin.password).await?;
+        }
+        configure(folder, owner, postgres)?;
+        daemon.start(&launch)?;
+    }
+    daemon.wait(START_TIMEOUT, async || postgres.admin("postgres").await.map(drop)).await?;
+    Ok(provision(postgres).await?)
+}
+
+/// The programs of the version that made the data, or the newest one.
+fn program(data: &Path) -> Result<PathBuf, ServerError> {
+    if let Ok(version) = std::fs::read_to_string(data.join("PG_VERSION")) {
+        let version = version.trim().to_owned();
+        let program = Path::new(INSTALLED).join(&version).join("bin");
+        return if program.join("postgres").exists() {
+            Ok(program)
+        } else {
+            Err(ServerError::OtherVersion { data: data.to_owned(), version })
+        };
+    }
+    std::fs::read_dir(INSTALLED)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .map(|version| (version, Path::new(INSTALLED).join(version.to_string()).join("bin")))
+        .filter(|(_, program)| program.join("postgres").exists() && program.join("initdb").exists())
+        .max()
+        .map(|(_, program)| program)
+        .ok_or(ServerError::NoPostgres)
+}
+
+async fn initialise(
+    folder: &StateFolder,
+    program: &Path,
+    owner: Option<&'static str>,
+    password: &str,
+) -> Result<(), ServerError> {
+    let data = folder.postgres_data();
+    // Renamed when it is complete, so that an interrupted start is simply done again.
+    let unfinished = data.with_extension("new");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).map_err(file("removing", &unfinished))?;
+    }
+    std::fs::create_dir(&unfinished).map_err(file("making", &unfinished))?;
+    std::fs::set_permissions(&unfinished, Permissions::from_mode(0o700))
+        .map_err(file("making", &unfinished))?;
+    hand_over(&unfinished, owner)?;
+    if let Some(user) = owner {
+        let can_enter = run(Some(user), Path::new("test"), &["-w", &unfinished.display().to_string()]).await;
+        can_enter.map_err(|_| ServerError::ShutOut { user, path: folder.path().to_owned() })?;
+    }
+    let password_file = folder.path().join("initial-password");
+    write_private_text(&password_file, password)?;
+    hand_over(&password_file, owner)?;
+    let made = run(
+        owner,
+        &program.join("initdb"),
+        &[
+            "--pgdata",
+            &unfinished.display().to_string(),
+            "--username",
+            SUPERUSER,
+            "--pwfile",
+            &password_file.display().to_string(),
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ],
+    )
+    .await;
+    std::fs::remove_file(&password_file).map_err(file("removing", &password_file))?;
+    made?;
+    std::fs::rename(&unfinished, &data).map_err(file("making", &data))
+}
+
+/// Writes the configuration and a certificate for the address that the server listens on.
+fn configure(
+    folder: &StateFolder,
+    owner: Option<&'static str>,
+    postgres: &Postgres,
+) -> Result<(), ServerError> {
+    let certificate = certificate::issue(folder, postgres.host.ip())?;
+    for (name, text) in [
+        ("postgresql.conf", CONFIGURATION),
+        ("pg_hba.conf", HOST_BASED_AUTHENTICATION),
+        ("server.crt", &certificate.certificate),
+        ("server.key", &certificate.key),
+    ] {
+        let path = folder.postgres_data().join(name);
+        write_private_text(&path, text)?;
+        hand_over(&path, owner)?;
+    }
+    // PostgreSQL refuses to start while any process has the number in a lock file left by a crash. Ours is not
+    // running, so that would be somebody else's.
+    let stale = folder.postgres_data().join("postmaster.pid");
+    if stale.exists() {
+        std::fs::remove_file(&stale).map_err(file("removing", &stale))?;
+    }
+    Ok(())
+}
+
+fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError> {
+    let Some(name) = owner else { return Ok(()) };
+    let user = User::from_name(name).ok().flatten().ok_or(ServerError::NoPostgres)?;
+    chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        .map_err(file("giving PostgreSQL's user", path))
+}
+
+async fn run(user: Option<&str>, program: &Path, arguments: &[&str]) -> Result<(), ServerError> {
+    let mut line: Vec<String> = user.into_iter().flat_map(wrapper).collect();
+    line.push(program.display().to_string());
+    line.extend(arguments.iter().copied().map(str::to_owned));
+    let output =
+        Command::new(&line[0]).args(&line[1..]).current_dir("/").output().await.map_err(|source| {
+            ServerError::Program {
+                program: line[0].clone(),
+                hint: "install the packages in e2e/peers/packages.txt",
+                source,
+            }
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let printed = [output.stdout, output.stderr].concat();
+    Err(ServerError::Failed {
+        program: program.display().to_string(),
+        output: String::from_utf8_lossy(&printed).trim().to_owned(),
+    })
+}
+
+/// Makes the roles and the database that every test may count on.
+async fn provision(postgres: &Postgres) -> Result<(), PeersError> {
+    let admin = postgres.admin("postgres").await?;
+    let made = || during("making roles and the database findings");
+    let roles = format!(
+        "DO $$ BEGIN
+           IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{EXPORTER}') THEN CREATE ROLE {EXPORTER}; END IF;
+           IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'findings_owner') THEN
+             CREATE ROLE findings_owner;
+           END IF;
+         END $$;
+         ALTER ROLE {EXPORTER} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{}';
+         GRANT pg_read_all_data TO {EXPORTER};",
+        postgres.exporter.password
+    );
+    admin.batch_execute(&roles).await.map_err(made())?;
+    let exists =
+        admin.query_opt("SELECT FROM pg_database WHERE datname = 'findings'", &[]).await.map_err(made())?;
+    if exists.is_none() {
+        admin.batch_execute("CREATE DATABASE findings OWNER findings_owner").await.map_err(made())?;
+    }
+    Ok(())
+}
