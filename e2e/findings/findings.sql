@@ -197,7 +197,7 @@ EXCEPTION WHEN undefined_object THEN NULL;
 END $$;
 
 -- What is in the table, for whoever wants to know whether it has to be made again. It is written last.
-CREATE FUNCTION pg_temp.mark(target regclass, rows bigint) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION pg_temp.mark(target regclass, rows bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE format('COMMENT ON TABLE %s IS %L', target, 'pgexport findings: generator 1, rows ' || rows);
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'exporter') THEN

@@ -82,7 +82,7 @@ mod tests {
         assert!(statements[0].contains("CREATE TABLE \"odd \"\"name'\" ("));
         assert!(statements[0].contains("'odd \"name''_assets'"));
         assert!(statements[0].contains("generate_series(1::bigint, 42)"));
-        for left in [":rows", ":\"", ":'", "\n\\"] {
+        for left in [":rows", ":\"table", ":\"assets", ":'table", ":'assets", "\n\\"] {
             assert!(!statements.iter().any(|sql| sql.contains(left)), "{left:?} is left");
         }
     }

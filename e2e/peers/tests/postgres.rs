@@ -8,8 +8,8 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 
 /// Of the small findings and assets, in text form, in order. A change here is a change of the generator: raise its
 /// version.
-const SMALL_FINDINGS: &str = "?";
-const SMALL_ASSETS: &str = "?";
+const SMALL_FINDINGS: &str = "5110dc529a1ee5f82959326fe4417ae0";
+const SMALL_ASSETS: &str = "e17f4a77f82d82b1108510988fbfc948";
 
 async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)

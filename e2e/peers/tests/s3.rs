@@ -3,7 +3,7 @@
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
 };
 use pgexport_peers::{Account, Peers, StoredObject};
 
@@ -60,7 +60,14 @@ async fn multipart_uploads_are_visible_until_completed_or_aborted() {
     let client = s3.client();
     let bucket = s3.create_bucket("multipart").await.unwrap();
     let start = async |key: &str| {
-        let upload = client.create_multipart_upload().bucket(&bucket).key(key).send().await.unwrap();
+        let upload = client
+            .create_multipart_upload()
+            .bucket(&bucket)
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .send()
+            .await
+            .unwrap();
         upload.upload_id.unwrap()
     };
     let (kept, dropped) = (start("kept").await, start("dropped").await);
