@@ -50,6 +50,9 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
     if listen.address.is_unspecified() {
         return Err(ServerError::Everywhere { address: listen.address });
     }
+    // Before anything that runs is stopped, and before anything is sent to an address that is not here.
+    let address = listen.address;
+    TcpListener::bind((address, 0)).map_err(|source| ServerError::Address { address, source })?;
     std::fs::create_dir_all(folder.path()).map_err(error::file("making", folder.path()))?;
     let _lock = lock(folder)?;
     let ca_pem = certificate::ensure_authority(folder)?;

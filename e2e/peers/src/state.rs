@@ -68,6 +68,18 @@ impl StateFolder {
         self.path.join("postgres")
     }
 
+    /// A data directory that is still being made.
+    #[must_use]
+    pub fn unfinished_postgres_data(&self) -> PathBuf {
+        self.path.join("postgres.new")
+    }
+
+    /// The superuser's password, while a data directory is being made.
+    #[must_use]
+    pub fn initial_password(&self) -> PathBuf {
+        self.path.join("initial-password")
+    }
+
     /// PostgreSQL's log.
     #[must_use]
     pub fn postgres_log(&self) -> PathBuf {
@@ -99,13 +111,16 @@ impl StateFolder {
     pub fn purge(&self) -> std::io::Result<()> {
         let files = [
             self.settings(),
+            self.initial_password(),
             self.ca_certificate(),
             self.ca_key(),
             self.postgres_log(),
             self.s3_log(),
             self.lock(),
         ];
-        for folder in [self.postgres_data(), self.s3_data(), self.s3_accounts()] {
+        for folder in
+            [self.postgres_data(), self.unfinished_postgres_data(), self.s3_data(), self.s3_accounts()]
+        {
             ignore_missing(std::fs::remove_dir_all(folder))?;
         }
         for file in files {

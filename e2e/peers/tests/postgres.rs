@@ -1,5 +1,7 @@
 //! The running PostgreSQL peer keeps its promises: TLS, SCRAM, roles, databases, and the same rows everywhere.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
+
 use pgexport_peers::{
     Peers, PeersError,
     findings::{self, Loaded},

@@ -63,10 +63,7 @@ pub(super) fn wrapper(user: &str) -> [String; 5] {
 impl Daemon {
     /// The server's process, if it runs.
     pub(super) fn find(&self) -> Option<u32> {
-        std::fs::read_dir("/proc")
-            .ok()?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-            .find(|pid| self.is(&arguments(*pid)))
+        processes().find(|pid| self.is(&arguments(*pid)))
     }
 
     fn is(&self, arguments: &[String]) -> bool {
@@ -109,21 +106,46 @@ impl Daemon {
         Ok(())
     }
 
-    /// Stops the server, by force if need be. Nothing happens if it does not run.
+    /// Stops the server, by force if need be, and whatever it left behind. Nothing happens if nothing runs.
     pub(super) async fn stop(&self) -> Result<(), ServerError> {
-        for (signal, patience) in [(self.stop_signal, STOP_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
-            let Some(pid) = self.find() else { return Ok(()) };
-            // It may just have ended by itself, which is as good.
-            let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
-            let deadline = Instant::now() + patience;
-            while Instant::now() < deadline {
-                if self.find() != Some(pid) {
-                    return Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(25)).await;
+        if let Some(pid) = self.find() {
+            send(pid, self.stop_signal);
+            if !self.ended(pid, STOP_TIMEOUT).await {
+                send(pid, Signal::SIGKILL);
             }
         }
-        self.find().map_or(Ok(()), |pid| Err(ServerError::NotDown { name: self.name, pid }))
+        // Children of a server that was killed may go on for a while, and would spoil the data under its successor.
+        let processes: Vec<u32> = processes().filter(|pid| self.works_in_data(*pid)).collect();
+        for pid in processes {
+            send(pid, Signal::SIGKILL);
+            if !self.ended(pid, KILL_TIMEOUT).await {
+                return Err(ServerError::NotDown { name: self.name, pid });
+            }
+        }
+        Ok(())
+    }
+
+    async fn ended(&self, pid: u32, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.works_in_data(pid) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        true
+    }
+
+    /// Whether the process runs the server's program in the data folder, into which both servers change.
+    fn works_in_data(&self, pid: u32) -> bool {
+        let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+        link("cwd").is_some_and(|folder| folder == self.data)
+            && link("exe").is_some_and(|program| {
+                program
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .is_some_and(|name| name.starts_with(self.name))
+            })
     }
 
     /// Waits until the server, just started, is `ready`, or has ended, or `patience` is over.
@@ -158,6 +180,17 @@ impl Daemon {
         };
         read().unwrap_or_else(|error| error.to_string())
     }
+}
+
+/// The numbers of all processes.
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn send(pid: u32, signal: Signal) {
+    // It may just have ended by itself, which is as good.
+    let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
 }
 
 /// A process's arguments; none if it does not exist, or has ended and was not waited for.

@@ -136,7 +136,7 @@ async fn initialise(
 ) -> Result<(), ServerError> {
     let data = folder.postgres_data();
     // Renamed when it is complete, so that an interrupted start is simply done again.
-    let unfinished = data.with_extension("new");
+    let unfinished = folder.unfinished_postgres_data();
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).map_err(file("removing", &unfinished))?;
     }
@@ -148,7 +148,7 @@ async fn initialise(
         let can_enter = run(Some(user), Path::new("test"), &["-w", &unfinished.display().to_string()]).await;
         can_enter.map_err(|_| ServerError::ShutOut { user, path: folder.path().to_owned() })?;
     }
-    let password_file = folder.path().join("initial-password");
+    let password_file = folder.initial_password();
     write_private_text(&password_file, password)?;
     hand_over(&password_file, owner)?;
     let made = run(
@@ -190,8 +190,8 @@ fn configure(
         write_private_text(&path, text)?;
         hand_over(&path, owner)?;
     }
-    // PostgreSQL refuses to start while any process has the number in a lock file left by a crash. Ours is not
-    // running, so that would be somebody else's.
+    // PostgreSQL refuses to start while any process has the number in a lock file left by a crash. None of ours
+    // runs, so that would be somebody else's.
     let stale = folder.postgres_data().join("postmaster.pid");
     if stale.exists() {
         std::fs::remove_file(&stale).map_err(file("removing", &stale))?;
