@@ -199,4 +199,7 @@ pub struct ProbeStatus {
     /// The value of the annotation `pgexport.dev/probe-requested-at` that this probe answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<String>,
+    /// Whether this probe tries a sink as staging, which needs reading and listing too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub staging: bool,
 }

@@ -13,7 +13,7 @@ pub use format::{Csv, Files, Format, FormatType, Layout};
 pub use parameter::{Parameter, ParameterError, ParameterValue};
 pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, PodTemplate, Retry};
 pub use status::{
-    ChildJob, ChildKind, ExportJobStatus, LastError, Method, Output, Phase, Progress,
+    ChildJob, ChildKind, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
 };
 
 use kube::{CustomResource, KubeSchema};

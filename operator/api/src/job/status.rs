@@ -59,6 +59,9 @@ pub struct ExportJobStatus {
     /// The last error, also when a later attempt went well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// What the budgets of `retry` and `deadlines.start` have been charged with so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Failures>,
     /// The Kubernetes Jobs of the current attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -160,6 +163,26 @@ pub struct LastError {
     pub chunk: Option<u32>,
     /// When it was seen.
     pub time: Time,
+}
+
+/// Failures so far. Exporting and delivering are counted apart: the counters begin anew when all chunks are exported.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// Attempts that failed for a reason that may pass; `retry.limit` bounds them.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub transient: u32,
+    /// Attempts in a row that failed for a reason around the ExportJob; `deadlines.start` bounds them.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub environment: u32,
+    /// Since when something around the ExportJob has kept it from going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_since: Option<Time>,
+    /// When the next attempt begins; absent while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
 }
 
 /// A Kubernetes Job of the current attempt.

@@ -29,6 +29,8 @@ pub struct Input<'a> {
     pub sink: &'a ExportSinkSpec,
     /// The spec of the ExportSink that the source names as staging, where it names one.
     pub staging: Option<&'a ExportSinkSpec>,
+    /// Whether a volume may serve as staging: only where one process does all the work, as under `pgexport run`.
+    pub staging_on_volume: bool,
 }
 
 /// Why an ExportJob cannot be carried out as it is.
@@ -145,11 +147,11 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
     })?;
     let name = reference.sink_ref.name.clone();
     match target(&name, staging)? {
-        target @ Target::S3(_) => Ok(DeliveryPath::Staged { staging: NamedSink { name, target, staging: true } }),
-        Target::Volume(_) => Err(Refusal::new(
+        Target::Volume(_) if !input.staging_on_volume => Err(Refusal::new(
             Reason::StagingRequired,
             format!("ExportSink {name}, which ExportSource {source} names as staging, is not of type s3"),
         )),
+        target => Ok(DeliveryPath::Staged { staging: NamedSink { name, target, staging: true } }),
     }
 }
 
