@@ -1,0 +1,45 @@
+//! `pgexport controller`
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use pgexport_controller::Config;
+
+/// Reconcile ExportSources, ExportSinks and ExportJobs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The image of worker pods: the one that holds this binary.
+    #[arg(long, env = "PGEXPORT_WORKER_IMAGE", value_name = "IMAGE")]
+    worker_image: String,
+    /// When nodes pull it.
+    #[arg(long, env = "PGEXPORT_WORKER_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    worker_image_pull_policy: String,
+    /// A Secret, in each namespace, to pull it with. May be repeated.
+    #[arg(long = "image-pull-secret", value_name = "SECRET")]
+    image_pull_secrets: Vec<String>,
+    /// Reconcile this namespace only. May be repeated. Default: all namespaces.
+    #[arg(long = "namespace", value_name = "NAMESPACE")]
+    namespaces: Vec<String>,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    http_address: SocketAddr,
+}
+
+pub(crate) async fn main(args: Args) -> ExitCode {
+    crate::log::init();
+    let config = Config {
+        worker_image: args.worker_image,
+        worker_image_pull_policy: args.worker_image_pull_policy,
+        image_pull_secrets: args.image_pull_secrets,
+        namespaces: args.namespaces,
+        http_address: args.http_address,
+    };
+    match pgexport_controller::run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %error, "the controller cannot go on");
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
