@@ -204,8 +204,10 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %s TO exporter', target);
   END IF;
 END $$;
+\o /dev/null
 SELECT pg_temp.mark(quote_ident(:'assets')::regclass, :rows);
 SELECT pg_temp.mark(quote_ident(:'table')::regclass, :rows);
+\o
 COMMIT;
 VACUUM (FREEZE, ANALYZE) :"table";
 VACUUM (FREEZE, ANALYZE) :"assets";

@@ -41,7 +41,11 @@ pub async fn load(client: &Client, table: &str, rows: u64) -> Result<Loaded, Pee
         return Ok(Loaded::AlreadyThere);
     }
     for statements in script(table, rows) {
-        client.batch_execute(&statements).await.map_err(action())?;
+        if let Err(error) = client.batch_execute(&statements).await {
+            // The first error is the one that counts; the caller gets a client back that is in no transaction.
+            let _ = client.batch_execute("ROLLBACK").await;
+            return Err(action()(error));
+        }
     }
     Ok(Loaded::Made)
 }
