@@ -17,8 +17,9 @@ import (
 // controllers are those the kubelet wants for its pods.
 var controllers = []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids"}
 
-// Hierarchies returns the mount points of the control group hierarchies that
-// hold controllers or names: each of version 1, or the one of version 2.
+// Hierarchies returns the mount points of all control group hierarchies: those
+// of version 1, the one of version 2, or all of them. Beside version 1 the
+// latter has no controllers, but runc makes groups there nevertheless.
 func Hierarchies() ([]string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -31,26 +32,16 @@ func Hierarchies() ([]string, error) {
 	return found, nil
 }
 
-// hierarchies picks from the lines of /proc/self/mounts. Beside version 1, a
-// version 2 mount ("unified") has no controllers and is left out.
+// hierarchies picks from the lines of /proc/self/mounts.
 func hierarchies(mounts string) []string {
-	var one, two []string
+	var found []string
 	for line := range strings.Lines(mounts) {
 		fields := strings.Fields(line)
-		if len(fields) < 3 || !strings.HasPrefix(fields[1], "/sys/fs/cgroup") {
-			continue
-		}
-		switch fields[2] {
-		case "cgroup":
-			one = append(one, fields[1])
-		case "cgroup2":
-			two = append(two, fields[1])
+		if len(fields) > 2 && (fields[2] == "cgroup" || fields[2] == "cgroup2") && strings.HasPrefix(fields[1], "/sys/fs/cgroup") {
+			found = append(found, fields[1])
 		}
 	}
-	if len(one) > 0 {
-		return one
-	}
-	return two
+	return found
 }
 
 // Create makes the group name in every hierarchy.
