@@ -1,0 +1,16 @@
+//! What the end-to-end tests share: a namespace of their own on the cluster, manifests, waiting, and reading what was
+//! delivered. Everything here panics on failure, with what a person needs to see: it runs in tests only.
+
+mod delivered;
+mod lab;
+mod manifest;
+mod namespace;
+mod volume;
+mod wait;
+
+pub use delivered::{Delivery, csv_records, json_rows};
+pub use lab::Lab;
+pub use manifest::{job, postgres_spec, s3_spec};
+pub use namespace::Namespace;
+pub use volume::claim;
+pub use wait::{condition, eventually, ready_message};

@@ -1,0 +1,99 @@
+//! What the API server refuses by itself, on create and on update, and how it says so.
+
+use kube::api::{Api, Patch, PatchParams};
+use pgexport_api::ExportJob;
+use pgexport_e2e::{Lab, Namespace, job};
+use serde_json::{Value, json};
+
+fn dataset() -> Value {
+    json!([{"name": "findings", "sql": "SELECT 1"}])
+}
+
+fn s3() -> Value {
+    json!({"bucket": "acme", "region": "eu-west-1"})
+}
+
+fn postgres() -> Value {
+    json!({"host": "db", "database": "d", "user": "u", "passwordSecretRef": {"name": "s", "key": "k"}})
+}
+
+#[tokio::test]
+async fn create_refuses_with_the_field_and_the_fix() {
+    let lab = Lab::find().await;
+    let namespace = Namespace::create(&lab, "admission").await;
+    let long = "n".repeat(41);
+    let with = |fields: Value| job(dataset(), "JSON", fields);
+    let cases: Vec<(&str, &str, Value, &str)> = vec![
+        ("ExportJob", &long, with(json!({})), "at most 40 characters"),
+        ("ExportJob", "j", with(json!({"path": "/abs/"})), "a relative path that ends with '/'"),
+        ("ExportJob", "j", with(json!({"path": "a/../b/"})), "without '//', '.' and '..'"),
+        ("ExportJob", "j", with(json!({"path": "no-slash"})), "ends with '/'"),
+        ("ExportJob", "j", with(json!({"chunking": {"strategy": "Column"}})), "chunking.column goes with strategy Column"),
+        ("ExportJob", "j", with(json!({"chunking": {"column": {"name": "c"}}})), "chunking.column goes with strategy Column"),
+        ("ExportJob", "j", with(json!({"chunking": {"strategy": "Table", "table": {"name": "t"}}})), "write :chunk in sql"),
+        ("ExportJob", "j", with(json!({"chunking": {"strategy": "Sometimes"}})), "Unsupported value"),
+        ("ExportJob", "j", with(json!({"workers": 2, "delivery": {"mode": "Direct"}})), "set workers to 1"),
+        ("ExportJob", "j", with(json!({"workers": 0})), "greater than or equal to 1"),
+        ("ExportJob", "j", with(json!({"datasets": []})), "at least 1 items"),
+        ("ExportJob", "j", with(json!({"format": {"type": "JSON", "csv": {}}})), "format.csv goes with type CSV"),
+        ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{part}"}})), "name {token}"),
+        ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{token}"}})), "name {part}"),
+        ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int"}]})), "exactly one of value, values and isNull"),
+        ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int", "value": 1, "isNull": true}]})), "exactly one of"),
+        ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int", "values": [1]}]})), "values needs an array type"),
+        ("ExportJob", "j", with(json!({"parameters": [{"name": "chunk", "type": "int", "value": 1}]})), "built in"),
+        ("ExportJob", "j", with(json!({"deadlines": {"run": "soon"}})), "deadlines.run"),
+        ("ExportSink", "s", json!({}), "exactly one of s3 and volume"),
+        ("ExportSink", "s", json!({"s3": s3(), "volume": {"claimName": "c"}}), "exactly one of s3 and volume"),
+        ("ExportSink", "s", json!({"s3": {"bucket": "acme", "region": "r", "prefix": "no-slash"}}), "end it with '/'"),
+        ("ExportSink", "s", json!({"volume": {"claimName": "c", "path": "../etc/"}}), "without '.' and '..'"),
+        ("ExportSource", "s", json!({"postgres": {"host": "db", "database": "d", "user": "u"}}), "passwordSecretRef"),
+    ];
+    for (kind, name, spec, wanted) in cases {
+        match namespace.create_object(kind, name, spec.clone()).await {
+            Ok(_) => panic!("{kind} was taken: {spec}"),
+            Err(error) => assert!(error.to_string().contains(wanted), "{spec}: {error}"),
+        }
+    }
+    let mut unchecked = postgres();
+    unchecked["tls"] = json!({"mode": "Require", "caSecretRef": {"name": "s", "key": "k"}});
+    let error = namespace.create_object("ExportSource", "s", json!({"postgres": unchecked})).await.unwrap_err();
+    assert!(error.to_string().contains("used only by tls.mode VerifyFull or VerifyCA"), "{error}");
+    namespace.remove().await;
+}
+
+#[tokio::test]
+async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
+    let lab = Lab::find().await;
+    let namespace = Namespace::create(&lab, "immutable").await;
+    let spec = job(dataset(), "JSON", json!({"parameters": [{"name": "p", "type": "int", "value": 1}]}));
+    namespace.create_object("ExportJob", "fixed", spec).await.unwrap();
+    namespace.create_object("ExportSink", "open", json!({"s3": s3()})).await.unwrap();
+    namespace.create_object("ExportSource", "open", json!({"postgres": postgres()})).await.unwrap();
+
+    let jobs: Api<ExportJob> = namespace.api();
+    let changes = [
+        json!({"spec": {"path": "elsewhere/"}}),
+        json!({"spec": {"parameters": [{"name": "p", "type": "int", "value": 2}]}}),
+        json!({"spec": {"parameters": null}}),
+        json!({"spec": {"podTemplate": {"priorityClassName": "high"}}}),
+        json!({"spec": {"chunking": {"parallelism": 8}}}),
+    ];
+    for change in changes {
+        let error = jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap_err();
+        assert!(error.to_string().contains("spec is immutable"), "{change}: {error}");
+    }
+    let label = json!({"metadata": {"labels": {"team": "blue"}}});
+    jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&label)).await.expect("labels may change");
+
+    let sinks: Api<pgexport_api::ExportSink> = namespace.api();
+    let change = json!({"spec": {"s3": {"prefix": "deeper/"}}});
+    sinks.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.expect("a sink may change");
+    let change = json!({"spec": {"volume": {"claimName": "c"}}});
+    let error = sinks.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap_err();
+    assert!(error.to_string().contains("exactly one of s3 and volume"), "{error}");
+    let sources: Api<pgexport_api::ExportSource> = namespace.api();
+    let change = json!({"spec": {"postgres": {"settings": {"work_mem": "64MB"}}}});
+    sources.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.expect("a source may change");
+    namespace.remove().await;
+}
