@@ -15,7 +15,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::error::Result;
+use pgexport_api::reason::Reason;
+
+use crate::error::{Error, Result};
+
+/// How many parts of one upload are on their way at the same time.
+pub const PARTS_IN_FLIGHT: usize = 2;
+
+/// The longest document that [`Store::get`] reads, in bytes: a plan of a hundred thousand chunks is shorter.
+pub const MAX_DOCUMENT: usize = 64 << 20;
 
 /// A bucket with a prefix, or a folder. Keys are relative to it, with `/` between their parts.
 #[async_trait]
@@ -23,7 +31,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The key as a URI, for messages and manifests.
     fn uri(&self, key: &str) -> String;
 
-    /// A small document, or `None` where there is none.
+    /// A document of at most [`MAX_DOCUMENT`] bytes, or `None` where there is none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
     /// Writes a small document. Readers see it whole or not at all.
@@ -61,14 +69,16 @@ pub enum Put {
     Exists,
 }
 
-/// A file that is being written.
+/// A file that is being written. Giving up takes requests, which a destructor cannot send: whoever holds an upload either
+/// finishes it or calls [`Upload::abort`], also after an error of [`Upload::part`].
 #[async_trait]
 pub trait Upload: fmt::Debug + Send {
-    /// Takes the next part. Returns as soon as the store's queue has room, so that the caller goes on while parts travel.
+    /// Takes the next part. Returns as soon as the store's queue of at most [`PARTS_IN_FLIGHT`] parts has room, so that the
+    /// caller goes on while parts travel; an error may be that of an earlier part.
     /// Parts but the last have at least 5 MiB, and none is empty.
     async fn part(&mut self, body: Bytes) -> Result<()>;
 
-    /// Waits until every part is stored. The file stays invisible.
+    /// Waits until every part is stored. The file stays invisible. On an error the upload has given up by itself.
     async fn finish(self: Box<Self>) -> Result<Box<dyn Pending>>;
 
     /// Gives up, and removes what was stored.
@@ -78,9 +88,17 @@ pub trait Upload: fmt::Debug + Send {
 /// A file whose every part is stored, and which readers do not see yet.
 #[async_trait]
 pub trait Pending: fmt::Debug + Send {
-    /// Makes it visible.
+    /// Makes it visible, in the place of a file of the same key. On an error it has given up by itself.
     async fn commit(self: Box<Self>) -> Result<()>;
 
     /// Gives up, and removes what was stored.
     async fn abort(self: Box<Self>);
+}
+
+fn missing(uri: &str) -> Error {
+    Error::new(Reason::StoreError, format!("{uri} does not exist")).with_hint("look for whoever removed it, such as a lifecycle rule")
+}
+
+fn too_long(uri: &str) -> Error {
+    Error::new(Reason::StoreError, format!("{uri} is longer than {MAX_DOCUMENT} bytes, and none of pgexport's documents"))
 }

@@ -1,0 +1,4 @@
+//! Trying a source or a sink without changing it.
+
+pub mod sink;
+pub mod source;

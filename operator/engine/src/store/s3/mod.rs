@@ -1,0 +1,210 @@
+//! Amazon S3, and servers that speak its protocol.
+
+mod client;
+mod credentials;
+mod error;
+mod read;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use pgexport_api::sink::S3;
+
+use self::error::{Action, Place};
+use super::{MAX_DOCUMENT, Put, PutMode, Store, Upload};
+use crate::error::{Error, Result};
+use crate::secret::Secrets;
+
+/// How often a conditional put is tried when S3 says that another one is under way.
+const CONFLICT_ATTEMPTS: u32 = 4;
+
+/// The first wait between these tries; each later one is twice as long.
+const CONFLICT_WAIT: Duration = Duration::from_millis(200);
+
+/// A bucket and a prefix in it.
+#[derive(Clone)]
+pub(super) struct S3Store {
+    client: Client,
+    place: Arc<Place>,
+    prefix: String,
+    /// Over TLS the payload is not signed, since CRC64NVME and TLS guard it already: SHA-256 costs three times as much.
+    unsigned_payload: bool,
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("S3Store").field("place", &self.place).field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl S3Store {
+    /// Makes the client. No request is sent.
+    pub(super) fn open(s3: &S3, secrets: Arc<dyn Secrets>) -> Result<Self> {
+        Ok(Self {
+            client: client::new(s3, secrets)?,
+            place: Arc::new(Place {
+                bucket: s3.bucket.clone(),
+                region: s3.region.clone(),
+                endpoint: s3.endpoint.clone(),
+                secret: s3.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()),
+                owner: s3.expected_bucket_owner.clone(),
+            }),
+            prefix: s3.prefix.clone(),
+            unsigned_payload: s3.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https://")),
+        })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// What a failed request on a full key means.
+    fn failed<E>(&self, action: Action, key: &str, error: &SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self.place.classify(action, key, error)
+    }
+
+    /// An object from an offset on; `None` where there is none.
+    async fn object(&self, key: &str, from: u64) -> Result<Option<GetObjectOutput>> {
+        let key = self.key(key);
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.place.bucket)
+            .key(&key)
+            .set_expected_bucket_owner(self.place.owner.clone())
+            .set_range((from > 0).then(|| format!("bytes={from}-")))
+            .send()
+            .await;
+        match answer {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.failed(Action::Get, &key, &error)),
+        }
+    }
+
+    async fn keys(&self, prefix: &str, limit: Option<i32>) -> Result<Vec<String>> {
+        let full = self.key(prefix);
+        let mut keys = Vec::new();
+        let mut pages = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.place.bucket)
+            .prefix(&full)
+            .set_expected_bucket_owner(self.place.owner.clone())
+            .set_max_keys(limit)
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.failed(Action::List, &full, &error))?;
+            let page = page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+            keys.extend(page.filter_map(|key| key.strip_prefix(&self.prefix).map(str::to_owned)));
+            if limit.is_some() {
+                break;
+            }
+        }
+        // Amazon's directory buckets list in no order.
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
+
+fn is_missing(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
+    matches!(error, SdkError::ServiceError(answer) if answer.err().is_no_such_key())
+}
+
+#[async_trait]
+impl Store for S3Store {
+    fn uri(&self, key: &str) -> String {
+        format!("s3://{}/{}", self.place.bucket, self.key(key))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        let Some(mut object) = self.object(key, 0).await? else { return Ok(None) };
+        let mut document = BytesMut::new();
+        while let Some(piece) = object.body.next().await {
+            document.extend_from_slice(&piece.map_err(|error| read::broken(&self.uri(key), &error))?);
+            if document.len() > MAX_DOCUMENT {
+                return Err(super::too_long(&self.uri(key)));
+            }
+        }
+        Ok(Some(document.freeze()))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, media_type: &str, mode: PutMode) -> Result<Put> {
+        let key = self.key(key);
+        let mut wait = CONFLICT_WAIT;
+        let mut attempt = 1;
+        loop {
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.place.bucket)
+                .key(&key)
+                .body(body.clone().into())
+                .content_type(media_type)
+                .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+                .set_expected_bucket_owner(self.place.owner.clone())
+                .set_if_none_match((mode == PutMode::Create).then(|| "*".to_owned()))
+                .customize();
+            let request = if self.unsigned_payload { request.disable_payload_signing() } else { request };
+            let Err(error) = request.send().await else { return Ok(Put::Written) };
+            match status(&error) {
+                Some(412) if mode == PutMode::Create => return Ok(Put::Exists),
+                Some(409) if mode == PutMode::Create && attempt < CONFLICT_ATTEMPTS => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                    attempt += 1;
+                }
+                _ => return Err(self.failed(Action::Put, &key, &error)),
+            }
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.keys(prefix, None).await
+    }
+
+    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        read::stream(self.clone(), key.to_owned()).await
+    }
+
+    async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::S3Upload::new(self.clone(), self.key(key), media_type.to_owned())))
+    }
+
+    async fn probe(&self, reading: bool) -> Result<()> {
+        let name = format!(".pgexport-probe-{:016x}", rand::random::<u64>());
+        let mut upload = upload::S3Upload::new(self.clone(), self.key(&name), "application/octet-stream".to_owned());
+        if let Err(error) = upload.part(Bytes::from_static(b"pgexport")).await {
+            // The first failure says more than that of the abort.
+            let _ = upload.try_abort().await;
+            return Err(error);
+        }
+        upload.try_abort().await?;
+        if reading {
+            self.keys("", Some(1)).await?;
+            self.object(&name, 0).await?;
+        }
+        Ok(())
+    }
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    match error {
+        SdkError::ServiceError(answer) => Some(answer.raw().status().as_u16()),
+        _ => None,
+    }
+}

@@ -1,0 +1,257 @@
+//! Multipart uploads.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use pgexport_api::reason::Reason;
+use tokio::task::{JoinError, JoinSet};
+
+use super::error::Action;
+use super::{S3Store, client, status};
+use crate::error::{Error, Result};
+use crate::store::{PARTS_IN_FLIGHT, Pending, PutMode, Store, Upload};
+
+/// How long an abort waits for parts that are on their way: one that arrives after the abort would stay in the bucket.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html>
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A multipart upload. It is created with its first part, so that an empty file costs one request.
+#[derive(Debug)]
+pub(super) struct S3Upload {
+    store: S3Store,
+    /// The full key.
+    key: String,
+    media_type: String,
+    id: Option<String>,
+    parts: i32,
+    crc: Digest,
+    stored: Vec<CompletedPart>,
+    travelling: JoinSet<Result<CompletedPart>>,
+}
+
+impl S3Upload {
+    pub(super) fn new(store: S3Store, key: String, media_type: String) -> Self {
+        Self {
+            store,
+            key,
+            media_type,
+            id: None,
+            parts: 0,
+            crc: Digest::new(CrcAlgorithm::Crc64Nvme),
+            stored: Vec::new(),
+            travelling: JoinSet::new(),
+        }
+    }
+
+    async fn create(&self) -> Result<String> {
+        let created = self
+            .store
+            .client
+            .create_multipart_upload()
+            .bucket(&self.store.place.bucket)
+            .key(&self.key)
+            .content_type(&self.media_type)
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .set_expected_bucket_owner(self.store.place.owner.clone())
+            .send()
+            .await
+            .map_err(|error| self.store.failed(Action::Put, &self.key, &error))?;
+        created.upload_id.ok_or_else(|| {
+            Error::new(Reason::StoreError, format!("the store began an upload of {} without an id", self.key))
+        })
+    }
+
+    fn take(&mut self, part: Result<Result<CompletedPart>, JoinError>) -> Result<()> {
+        let part = part.map_err(|error| {
+            Error::new(Reason::InternalError, "the upload of a part broke off").with_source(error)
+        })?;
+        self.stored.push(part?);
+        Ok(())
+    }
+
+    /// Waits for every part, also after one has failed; the first failure counts.
+    async fn settle(&mut self) -> Result<()> {
+        let mut settled = Ok(());
+        while let Some(part) = self.travelling.join_next().await {
+            settled = settled.and(self.take(part));
+        }
+        settled
+    }
+
+    /// Gives up, and says whether the store let us.
+    pub(super) async fn try_abort(mut self) -> Result<()> {
+        let settled = tokio::time::timeout(PATIENCE, self.settle()).await.unwrap_or(Ok(()));
+        self.travelling.shutdown().await;
+        let Some(id) = &self.id else { return settled };
+        abort(&self.store, &self.key, id).await?;
+        settled
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    async fn part(&mut self, body: Bytes) -> Result<()> {
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => self.id.insert(self.create().await?).clone(),
+        };
+        while self.travelling.len() >= PARTS_IN_FLIGHT {
+            if let Some(part) = self.travelling.join_next().await {
+                self.take(part)?;
+            }
+        }
+        self.crc.update(&body);
+        self.parts = self.parts.saturating_add(1);
+        self.travelling.spawn(store_part(self.store.clone(), self.key.clone(), id, self.parts, body));
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<Box<dyn Pending>> {
+        if let Err(error) = self.settle().await {
+            self.abort().await;
+            return Err(error);
+        }
+        let Self { store, key, media_type, id, crc, mut stored, .. } = *self;
+        stored.sort_unstable_by_key(|part| part.part_number);
+        Ok(match id {
+            None => Box::new(PendingEmpty { store, key, media_type }),
+            Some(id) => Box::new(PendingUpload { store, key, id, crc64nvme: STANDARD.encode(crc.finalize().to_be_bytes()), parts: stored }),
+        })
+    }
+
+    async fn abort(self: Box<Self>) {
+        // A part's failure is why the caller gives up, and known to it.
+        let _ = self.try_abort().await;
+    }
+}
+
+async fn store_part(store: S3Store, key: String, id: String, number: i32, body: Bytes) -> Result<CompletedPart> {
+    let settings = client::carrying(body.len());
+    let request = store
+        .client
+        .upload_part()
+        .bucket(&store.place.bucket)
+        .key(&key)
+        .upload_id(id)
+        .part_number(number)
+        .body(body.into())
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        .set_expected_bucket_owner(store.place.owner.clone())
+        .customize()
+        .config_override(settings);
+    let request = if store.unsigned_payload { request.disable_payload_signing() } else { request };
+    let part = request.send().await.map_err(|error| store.failed(Action::Put, &key, &error))?;
+    Ok(CompletedPart::builder()
+        .part_number(number)
+        .set_e_tag(part.e_tag)
+        .set_checksum_crc64_nvme(part.checksum_crc64_nvme)
+        .build())
+}
+
+async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
+    let answer = store
+        .client
+        .abort_multipart_upload()
+        .bucket(&store.place.bucket)
+        .key(key)
+        .upload_id(id)
+        .set_expected_bucket_owner(store.place.owner.clone())
+        .send()
+        .await;
+    match answer {
+        Ok(_) => Ok(()),
+        // Somebody else removed it, such as a lifecycle rule.
+        Err(error) if status(&error) == Some(404) => Ok(()),
+        Err(error) => {
+            let error = store.failed(Action::Abort, key, &error);
+            tracing::warn!(key, %error, "an unfinished upload is left behind");
+            Err(error)
+        }
+    }
+}
+
+/// An upload whose every part is stored.
+#[derive(Debug)]
+struct PendingUpload {
+    store: S3Store,
+    key: String,
+    id: String,
+    crc64nvme: String,
+    parts: Vec<CompletedPart>,
+}
+
+impl PendingUpload {
+    /// Whether a lost answer hid that the upload was completed. It takes the right to read, so a no means nothing.
+    async fn is_complete(&self) -> bool {
+        let head = self
+            .store
+            .client
+            .head_object()
+            .bucket(&self.store.place.bucket)
+            .key(&self.key)
+            .set_expected_bucket_owner(self.store.place.owner.clone())
+            .checksum_mode(aws_sdk_s3::types::ChecksumMode::Enabled)
+            .send()
+            .await;
+        head.is_ok_and(|object| object.checksum_crc64_nvme.as_ref() == Some(&self.crc64nvme))
+    }
+}
+
+#[async_trait]
+impl Pending for PendingUpload {
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
+        let answer = self
+            .store
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.store.place.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .multipart_upload(parts)
+            .checksum_crc64_nvme(&self.crc64nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .set_expected_bucket_owner(self.store.place.owner.clone())
+            .customize()
+            .config_override(client::completing())
+            .send()
+            .await;
+        let Err(error) = answer else { return Ok(()) };
+        if status(&error) == Some(404) && self.is_complete().await {
+            return Ok(());
+        }
+        let error = self.store.failed(Action::Put, &self.key, &error);
+        self.abort().await;
+        Err(error)
+    }
+
+    async fn abort(self: Box<Self>) {
+        // It has been logged, and there is nothing else to do.
+        let _ = abort(&self.store, &self.key, &self.id).await;
+    }
+}
+
+/// An empty file: a multipart upload has at least one part, and a part at least one byte.
+#[derive(Debug)]
+struct PendingEmpty {
+    store: S3Store,
+    /// The full key.
+    key: String,
+    media_type: String,
+}
+
+#[async_trait]
+impl Pending for PendingEmpty {
+    async fn commit(self: Box<Self>) -> Result<()> {
+        let key = self.key.strip_prefix(&self.store.prefix).unwrap_or(&self.key);
+        self.store.put(key, Bytes::new(), &self.media_type, PutMode::Replace).await.map(drop)
+    }
+
+    async fn abort(self: Box<Self>) {}
+}
