@@ -26,9 +26,10 @@ engine=${ENGINE:-$(command -v buildah >/dev/null && echo buildah || echo docker)
 [[ -f $certificates ]] || fail "$certificates is missing: apt-get install ca-certificates"
 command -v "$engine" >/dev/null || fail "$engine is missing: apt-get install buildah, or set ENGINE"
 
-context=$(mktemp -d)
-trap 'rm -rf "$context"' EXIT
-chmod 0755 "$context"
+mkdir -p "$state/image" "$(dirname "$out")"
+work=$(mktemp -d "$state/image/build.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+context=$work/context
 root=$context/rootfs
 
 # libraries prints the absolute paths of all that a binary is loaded with, the
@@ -40,10 +41,12 @@ libraries() {
   awk '$2 == "=>" { print $3; next } $1 ~ "^/" { print $1 }' <<<"$listing"
 }
 
+linked=$(libraries "$BINARY")
 install -D -m 0755 "$BINARY" "$root/usr/bin/pgexport"
 while read -r library; do
+  [[ -n $library ]] || continue
   install -D -m 0755 "$library" "$root$library" # install follows links: a file at the path that is looked up
-done < <(libraries "$BINARY")
+done <<<"$linked"
 install -D -m 0644 "$certificates" "$root$certificates"
 install -d -m 1777 "$root/tmp"
 echo 'nonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin' >"$root/etc/passwd"
@@ -52,22 +55,19 @@ chmod 0644 "$root/etc/passwd" "$root/etc/group"
 find "$root" -exec touch --no-dereference --date="@$epoch" {} +
 cp "$here/Containerfile" "$context/"
 
-mkdir -p "$(dirname "$out")"
-rm -f "$out.new"
 case $engine in
 buildah)
-  # Nothing is left in the user's own storage; no daemon and no privileges but
-  # root's are needed.
-  storage=(--root "$state/image/storage" --runroot "$state/image/run" --storage-driver vfs)
+  # A storage of its own, gone with the folder: builds do not meet, and nothing
+  # is left in the user's.
+  storage=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
   buildah "${storage[@]}" bud --quiet --isolation chroot --timestamp "$epoch" --tag "$tag" "$context" >/dev/null
-  buildah "${storage[@]}" push --quiet "$tag" "docker-archive:$out.new:$tag"
-  buildah "${storage[@]}" rmi --all --force >/dev/null
+  buildah "${storage[@]}" push --quiet "$tag" "docker-archive:$work/image.tar:$tag"
   ;;
 docker)
   SOURCE_DATE_EPOCH=$epoch docker build --quiet --file "$context/Containerfile" --tag "$tag" "$context" >/dev/null
-  docker save --output "$out.new" "$tag"
+  docker save --output "$work/image.tar" "$tag"
   ;;
 *) fail "ENGINE is buildah or docker, not $engine" ;;
 esac
-mv "$out.new" "$out"
+mv "$work/image.tar" "$out"
 echo "image: $tag in $out ($(du -h "$out" | cut -f1))"

@@ -14,7 +14,7 @@ import (
 const (
 	// patience is how long one step may take, on a busy machine.
 	patience = 2 * time.Minute
-	// tooMany is how often a component may end while the cluster starts.
+	// tooMany is how often in a row a component may end soon after its start.
 	tooMany   = 5
 	tailLines = 15
 )
@@ -54,6 +54,7 @@ func (c *Cluster) await(ctx context.Context, begin time.Time, fresh bool, report
 		{"", "kube-controller-manager", func(ctx context.Context) error {
 			return client(func(a *api.Client) error { return a.CanRunPods(ctx) })
 		}},
+		{"", "supervisor", func(context.Context) error { return stopped(c.status()) }},
 	}
 	for _, s := range steps {
 		if err := c.awaitStep(ctx, s); err != nil {
@@ -91,11 +92,21 @@ func (c *Cluster) awaitStep(ctx context.Context, s step) error {
 // failing returns a component that ends again and again, and how.
 func (c *Cluster) failing() (name, last string) {
 	for _, status := range c.status() {
-		if status.Exits >= tooMany && time.Since(status.Started) < patience {
+		if status.Streak >= tooMany {
 			return status.Name, status.Last
 		}
 	}
 	return "", ""
+}
+
+// stopped fails if any component is not running at the moment.
+func stopped(all []supervise.Status) error {
+	for _, status := range all {
+		if status.PID == 0 {
+			return fmt.Errorf("%s is not running: %s", status.Name, status.Last)
+		}
+	}
+	return nil
 }
 
 // status returns what the supervisor wrote last.

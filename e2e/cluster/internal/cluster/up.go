@@ -69,6 +69,9 @@ func (c *Cluster) start(publish []int, report func(string, ...any)) error {
 	if err := c.dir.Create("logs", "config", "kubelet", "containerd", "pods"); err != nil {
 		return err
 	}
+	if err := c.dir.RotateLogs(); err != nil {
+		return err
+	}
 	if err := cgroup.Create(c.dir.Name()); err != nil {
 		return err
 	}
@@ -110,7 +113,7 @@ func (c *Cluster) forgetAfterReboot() error {
 	if before := c.supervisor().Boot; before == "" || before == boot {
 		return nil
 	}
-	return c.dir.Clear("lock", "logs", "pki", "ports.json", "kubeconfig")
+	return c.dir.Clear("lock", "logs", "network", "pki", "ports.json", "kubeconfig")
 }
 
 // startSupervisor runs this binary's serve command below catatonit in new PID

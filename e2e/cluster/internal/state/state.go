@@ -81,6 +81,20 @@ func (d Dir) Name() string {
 // Log is the log file of a component.
 func (d Dir) Log(component string) string { return d.Path("logs", component+".log") }
 
+// RotateLogs sets the logs of the run before aside as NAME.log.old.
+func (d Dir) RotateLogs() error {
+	logs, err := filepath.Glob(d.Log("*"))
+	if err != nil {
+		return err
+	}
+	for _, log := range logs {
+		if err := os.Rename(log, log+".old"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Kubeconfig is the administrator's kubeconfig for the host.
 func (d Dir) Kubeconfig() string { return d.Path("kubeconfig") }
 

@@ -20,6 +20,7 @@ type Status struct {
 	PID     int       `json:"pid,omitempty"` // in the cluster's PID namespace; 0: not running
 	Started time.Time `json:"started,omitzero"`
 	Exits   int       `json:"exits"`          // how often it has ended so far
+	Streak  int       `json:"streak"`         // how often it has ended soon after its start, in a row
 	Last    string    `json:"last,omitempty"` // how it ended last
 }
 
@@ -62,17 +63,18 @@ func (s *Supervisor) Go(ctx context.Context, p program.Program, ready func(conte
 func (s *Supervisor) Wait() { s.running.Wait() }
 
 func (s *Supervisor) keep(ctx context.Context, p program.Program, index int) {
-	for pause := firstPause; ctx.Err() == nil; pause = nextPause(pause) {
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, mostPause) {
 		started := time.Now()
 		err := s.once(ctx, p, index, started)
 		log.Printf("%s ended after %s: %s", p.Name, time.Since(started).Round(time.Millisecond), ending(err))
 		s.update(index, func(status *Status) {
 			status.PID, status.Last = 0, ending(err)
 			status.Exits++
+			status.Streak++
+			if time.Since(started) > steady {
+				status.Streak, pause = 1, firstPause
+			}
 		})
-		if time.Since(started) > steady {
-			pause = firstPause
-		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -105,8 +107,6 @@ func (s *Supervisor) update(index int, change func(*Status)) {
 		log.Printf("write status: %v", err)
 	}
 }
-
-func nextPause(pause time.Duration) time.Duration { return min(2*pause, mostPause) }
 
 func ending(err error) string {
 	if err == nil {
