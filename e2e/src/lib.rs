@@ -2,15 +2,19 @@
 //! delivered. Everything here panics on failure, with what a person needs to see: it runs in tests only.
 
 mod delivered;
+mod gate;
 mod lab;
 mod manifest;
 mod namespace;
+mod operator;
 mod volume;
 mod wait;
 
 pub use delivered::{Delivery, csv_records, json_rows};
+pub use gate::Gate;
 pub use lab::Lab;
 pub use manifest::{job, postgres_spec, s3_spec};
 pub use namespace::Namespace;
+pub use operator::{SYSTEM, controller};
 pub use volume::claim;
 pub use wait::{condition, eventually, ready_message};

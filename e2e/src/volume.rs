@@ -11,7 +11,7 @@ use crate::namespace::Namespace;
 
 /// Makes a PersistentVolumeClaim that is bound to a folder of this machine, and returns the folder.
 pub async fn claim(namespace: &Namespace<'_>, name: &str) -> PathBuf {
-    let state = pgexport_peers::state::root().expect("the state folder");
+    let state = pgexport_peers::state::root();
     let folder = state.join("volumes").join(&namespace.name).join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     // A hostPath volume takes no fsGroup: the pod's user must be let in.

@@ -8,14 +8,12 @@ use std::time::Duration;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
 use pgexport_api::ConditionType;
-use pgexport_e2e::{Delivery, Lab, Namespace, condition, csv_records, eventually, job, json_rows, postgres_spec};
-use pgexport_peers::findings;
+use pgexport_e2e::{Delivery, Gate, Lab, Namespace, condition, csv_records, eventually, job, json_rows, postgres_spec};
+use pgexport_peers::{TestDatabase, findings};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// The advisory lock by which tests hold a chunk back.
-const GATE: i64 = 4711;
 
 #[tokio::test]
 async fn apply_exports_a_query_straight_to_the_sink() {
@@ -74,8 +72,9 @@ async fn json_under_writes_equals_the_snapshot() {
     load(&database.admin().await.unwrap()).await;
     let (namespace, customer, staging) = Namespace::furnished(&lab, "snapshot-json", &database.name).await;
 
+    let gate = Gate::close(&database).await;
     namespace.job("findings", job(gated_datasets(), "JSON", json!({"files": {"layout": "Single"}, "workers": 2}))).await;
-    let wanted = while_held_back(&lab, &database.admin().await.unwrap(), &namespace, &staging, Wanted::Json).await;
+    let wanted = while_held_back(gate, &database, &namespace, &staging, Wanted::Json).await;
     let done = namespace.succeeded("findings", 6 * MINUTE).await;
 
     let delivery = Delivery::read(&lab.peers.s3, &customer, "from-us/out/").await;
@@ -101,8 +100,9 @@ async fn csv_under_writes_equals_psqls_copy() {
     load(&database.admin().await.unwrap()).await;
     let (namespace, customer, staging) = Namespace::furnished(&lab, "snapshot-csv", &database.name).await;
 
+    let gate = Gate::close(&database).await;
     namespace.job("findings", job(gated_datasets(), "CSV", json!({"format": {"type": "CSV", "csv": {"header": false}}, "workers": 2}))).await;
-    let wanted = while_held_back(&lab, &database.admin().await.unwrap(), &namespace, &staging, Wanted::Csv).await;
+    let wanted = while_held_back(gate, &database, &namespace, &staging, Wanted::Csv).await;
     namespace.succeeded("findings", 6 * MINUTE).await;
 
     let delivery = Delivery::read(&lab.peers.s3, &customer, "from-us/out/").await;
@@ -224,9 +224,7 @@ fn gated_datasets() -> Value {
         {
             "name": "findings",
             "sql": format!(
-                "SELECT f.* FROM findings f\n\
-                 WHERE CASE WHEN f.seq = 1 THEN pg_advisory_xact_lock_shared({GATE}) IS NOT NULL ELSE true END AND :chunk -- gate"
-            ),
+                "SELECT f.* FROM findings f\nWHERE {} AND :chunk -- gate", Gate::condition("f.seq = 1")),
             "chunking": {"strategy": "Table", "table": {"name": "findings", "alias": "f", "chunks": 6}},
         },
         {
@@ -246,13 +244,14 @@ enum Wanted {
 /// What the queries return in the exported snapshot, read while a chunk is held back and other connections write; then
 /// the chunk is let go.
 async fn while_held_back(
-    lab: &Lab,
-    admin: &Client,
+    gate: Gate,
+    database: &TestDatabase,
     namespace: &Namespace<'_>,
     staging: &str,
     wanted: Wanted,
 ) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
-    admin.execute("SELECT pg_advisory_lock($1)", &[&GATE]).await.unwrap();
+    let lab = namespace.lab;
+    let admin = database.admin().await.unwrap();
     let plan = eventually(3 * MINUTE, async || {
         let objects = lab.peers.s3.list(staging, "").await.expect("a listing");
         let key = objects.into_iter().map(|object| object.key).find(|key| key.ends_with("/plan.json"))?;
@@ -274,14 +273,13 @@ async fn while_held_back(
         );
     writes.await.unwrap();
 
-    let database = admin.query_one("SELECT current_database()", &[]).await.unwrap().get::<_, String>(0);
     let findings = "SELECT f.* FROM findings f";
     let assets = "SELECT a.*, (SELECT count(*) FROM findings f WHERE f.tenant_id = a.tenant_id AND f.seq % 1000 = 0) AS sampled FROM assets a";
     let rows = [("findings", findings), ("assets", assets)].map(|(dataset, sql)| {
         let rows = match wanted {
             // COPY's text format would escape; CSV with quotes and delimiters that JSON cannot hold does not.
             Wanted::Json => {
-                let copied = psql(lab, &database, &format!(
+                let copied = psql(lab, &database.name, &format!(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n\\copy (SELECT row_to_json(q.*) FROM ({sql}) q) to pstdout (format csv, quote E'\\x01', delimiter E'\\x02')\n"
                 ));
                 copied.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
@@ -289,7 +287,7 @@ async fn while_held_back(
                 }).collect::<Vec<Vec<u8>>>()
             }
             Wanted::Csv => {
-                let copied = psql_csv(lab, &database, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n"), sql);
+                let copied = psql_csv(lab, &database.name, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n"), sql);
                 csv_records([copied.as_slice()]).into_iter().map(<[u8]>::to_vec).collect()
             }
         };
@@ -297,7 +295,7 @@ async fn while_held_back(
         rows.sort_unstable();
         (dataset, rows)
     });
-    admin.execute("SELECT pg_advisory_unlock($1)", &[&GATE]).await.unwrap();
+    gate.open().await;
     BTreeMap::from(rows)
 }
 
