@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -22,10 +23,10 @@ import (
 
 // Serve is the supervisor. It returns only if it cannot do its work.
 func (c *Cluster) Serve(ctx context.Context) error {
-	if os.Getppid() != 1 {
-		return fmt.Errorf("serve is started by \"cluster up\" only")
+	if os.Getppid() != 1 || !netns.Pinned(fmt.Sprintf("/proc/self/fd/%d", hostNetwork)) {
+		return errors.New("serve is for \"cluster up\" only")
 	}
-	if err := mountns.Setup(); err != nil {
+	if err := mountns.Setup(c.dir.Path("kubelet")); err != nil {
 		return err
 	}
 	hangUp := make(chan os.Signal, 1)

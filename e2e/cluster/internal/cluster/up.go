@@ -131,6 +131,9 @@ func (c *Cluster) startSupervisor(executable string) error {
 	defer output.Close()
 	command := exec.Command("catatonit", "--", executable, "serve", "--state", c.dir.Root())
 	command.Dir = "/"
+	// Nothing else of the caller's environment: a proxy, say, is not for what
+	// happens inside.
+	command.Env = []string{"PATH=" + os.Getenv("PATH")}
 	command.Stdout, command.Stderr = output, output
 	command.ExtraFiles = []*os.File{hostNet}
 	command.SysProcAttr = &syscall.SysProcAttr{

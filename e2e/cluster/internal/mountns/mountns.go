@@ -26,9 +26,14 @@ var private = []struct {
 	{"/var/log", []string{"containers", "pods"}},
 }
 
+// KubeletFolder is the kubelet's own folder in the node's mount namespace. At
+// its usual place, the sockets in it have short enough paths anywhere.
+const KubeletFolder = "/var/lib/kubelet"
+
 // Setup turns the new mount namespace of the calling process, the first in its
-// PID namespace or a child of it, into the node's.
-func Setup() error {
+// PID namespace or a child of it, into the node's. The folder kubelet becomes
+// the KubeletFolder.
+func Setup(kubelet string) error {
 	// Changes of the host come in, ours do not get out; "shared" below it,
 	// since the kubelet offers that to pods.
 	for _, flag := range []uintptr{unix.MS_SLAVE, unix.MS_SHARED} {
@@ -43,6 +48,9 @@ func Setup() error {
 		if err := shadow(p.folder, p.entries); err != nil {
 			return fmt.Errorf("make %v below %s private: %w", p.entries, p.folder, err)
 		}
+	}
+	if err := unix.Mount(kubelet, KubeletFolder, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount the kubelet's folder: %w", err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ var plugins = []string{"bridge", "host-local", "loopback"}
 // It leaves nothing behind but the (empty) folder.
 func Check(dir state.Dir) error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("pods need Linux, this is %s; use a cluster you have: USE_EXISTING_CLUSTER=1 KUBECONFIG=…", runtime.GOOS)
+		return fmt.Errorf("pods need Linux, this is %s: run this on Linux, %s", runtime.GOOS, instead)
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("pods need root: run this with sudo, %s", instead)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"pgexport.dev/e2e/cluster/internal/certificate"
+	"pgexport.dev/e2e/cluster/internal/mountns"
 	"pgexport.dev/e2e/cluster/internal/netns"
 	"pgexport.dev/e2e/cluster/internal/state"
 )
@@ -16,6 +17,9 @@ const (
 
 	etcdAddress = "http://127.0.0.1:2379"
 	etcdPeer    = "http://127.0.0.1:2380"
+
+	// volumePlugins is an empty folder; the default is not ours to create.
+	volumePlugins = mountns.KubeletFolder + "/volume-plugins"
 
 	// PauseImage is the image of the sandbox container.
 	PauseImage = "localhost/pause:1"
@@ -72,7 +76,7 @@ func kubeletConfig(dir state.Dir) string {
 
 		"containerRuntimeEndpoint": "unix://" + ContainerdSocket,
 		"podLogsDir":               dir.Path("pods"),
-		"volumePluginDir":          dir.Path("kubelet", "volume-plugins"),
+		"volumePluginDir":          volumePlugins,
 
 		"cgroupDriver":           "cgroupfs",
 		"cgroupRoot":             "/" + dir.Name(),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pgexport.dev/e2e/cluster/internal/certificate"
+	"pgexport.dev/e2e/cluster/internal/mountns"
 	"pgexport.dev/e2e/cluster/internal/netns"
 	"pgexport.dev/e2e/cluster/internal/state"
 )
@@ -83,8 +84,8 @@ func All(dir state.Dir, host Host) []Program {
 			"--kubeconfig="+pki("kubelet-client.kubeconfig"),
 			"--hostname-override="+certificate.Node,
 			"--node-ip="+netns.NodeAddress,
-			"--root-dir="+dir.Path("kubelet"),
-			"--cert-dir="+dir.Path("kubelet", "pki"),
+			"--root-dir="+mountns.KubeletFolder,
+			"--cert-dir="+filepath.Join(mountns.KubeletFolder, "pki"),
 		)},
 		// Before the API server has made its roles, it would be forbidden all
 		// and exit.
@@ -94,7 +95,7 @@ func All(dir state.Dir, host Host) []Program {
 			"--use-service-account-credentials=true",
 			"--cluster-signing-cert-file="+pki(certificate.CA+".crt"),
 			"--cluster-signing-key-file="+pki(certificate.CA+".key"),
-			"--flex-volume-plugin-dir="+dir.Path("kubelet", "volume-plugins"),
+			"--flex-volume-plugin-dir="+volumePlugins,
 		)},
 		{Name: "kube-scheduler", NeedsAPI: true, Args: controller(certificate.Scheduler)},
 	}

@@ -33,10 +33,9 @@ const (
 
 // Supervisor runs programs until its process ends.
 type Supervisor struct {
-	dir     state.Dir
-	mutex   sync.Mutex
-	status  []Status
-	running sync.WaitGroup
+	dir    state.Dir
+	mutex  sync.Mutex
+	status []Status
 }
 
 // New returns a supervisor that writes logs and status into dir.
@@ -51,16 +50,13 @@ func (s *Supervisor) Go(ctx context.Context, p program.Program, ready func(conte
 	index := len(s.status)
 	s.status = append(s.status, Status{Name: p.Name})
 	s.mutex.Unlock()
-	s.running.Go(func() {
+	go func() {
 		if err := ready(ctx); err != nil {
 			return
 		}
 		s.keep(ctx, p, index)
-	})
+	}()
 }
-
-// Wait returns when all programs have ended for good.
-func (s *Supervisor) Wait() { s.running.Wait() }
 
 func (s *Supervisor) keep(ctx context.Context, p program.Program, index int) {
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, mostPause) {
