@@ -27,7 +27,7 @@ async fn apply_exports_a_query_straight_to_the_sink() {
         "JSON",
         json!({
             "path": "{namespace}/{job}/",
-            "parameters": [{"name": "severity", "type": "text", "value": "critical"}],
+            "parameters": [{"name": "severity", "type": "finding_severity", "value": "critical"}],
         }),
     );
     namespace.job("findings", spec).await;
@@ -277,14 +277,12 @@ async fn while_held_back(
     let assets = "SELECT a.*, (SELECT count(*) FROM findings f WHERE f.tenant_id = a.tenant_id AND f.seq % 1000 = 0) AS sampled FROM assets a";
     let rows = [("findings", findings), ("assets", assets)].map(|(dataset, sql)| {
         let rows = match wanted {
-            // COPY's text format would escape; CSV with quotes and delimiters that JSON cannot hold does not.
+            // Each row is one line: quotes and delimiters that JSON cannot hold leave it as it is.
             Wanted::Json => {
                 let copied = psql(lab, &database.name, &format!(
-                    "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n\\copy (SELECT row_to_json(q.*) FROM ({sql}) q) to pstdout (format csv, quote E'\\x01', delimiter E'\\x02')\n"
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n\\copy (SELECT translate(row_to_json(q.*)::text, E'\\r\\n', '  ') FROM ({sql}) q) to pstdout (format csv, quote E'\\x01', delimiter E'\\x02')\n"
                 ));
-                copied.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-                    line.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }).collect()
-                }).collect::<Vec<Vec<u8>>>()
+                copied.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>()
             }
             Wanted::Csv => {
                 let copied = psql_csv(lab, &database.name, &format!("BEGIN ISOLATION LEVEL REPEATABLE READ;\nSET TRANSACTION SNAPSHOT '{snapshot}';\n"), sql);

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# From nothing to exported files.
+#
+#   quickstart.sh up      on a real local Kubernetes (or the cluster of KUBECONFIG, with USE_EXISTING_CLUSTER=1)
+#   quickstart.sh local   without a cluster: `pgexport run` into a folder
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PGEXPORT_STATE
+PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
+namespace=pgexport-quickstart
+job=acme-findings
+work=$PGEXPORT_STATE/quickstart
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+peer() { jq -r "$1" "$PGEXPORT_STATE/peers/peers.json"; }
+
+# An S3 request as the lab's root account, from this machine.
+s3() {
+  curl --silent --show-error --fail --aws-sigv4 "aws:amz:$(peer .s3.region):s3" \
+    --user "$(peer .s3.admin.access_key):$(peer .s3.admin.secret_key)" "$@"
+}
+object() { s3 "http://$(peer .s3.host)/$1"; }
+
+apply() {
+  kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl label namespace $namespace pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+  kubectl -n $namespace create secret generic findings-db --dry-run=client -o yaml \
+    --from-literal=password="$(peer .postgres.exporter.password)" --from-file=ca.crt="$(peer .postgres.ca_file)" | kubectl apply -f - >/dev/null
+  kubectl -n $namespace create secret generic object-store --dry-run=client -o yaml \
+    --from-literal=AWS_ACCESS_KEY_ID="$(peer .s3.admin.access_key)" \
+    --from-literal=AWS_SECRET_ACCESS_KEY="$(peer .s3.admin.secret_key)" | kubectl apply -f - >/dev/null
+  for bucket in acme-exports pgexport-staging; do s3 --request PUT --output /dev/null "http://$(peer .s3.host)/$bucket" || true; done
+  kubectl -n $namespace delete exportjob $job --ignore-not-found >/dev/null
+
+  # The manifests name the lab's own addresses; another cluster sees other ones.
+  rm -rf "$work" && mkdir -p "$work" && cp e2e/quickstart/cluster/*.yaml "$work"
+  sed -i -e "s|http://10.88.0.1:7070|http://$(peer .s3.pod)|" -e "s|region: us-east-1|region: $(peer .s3.region)|" "$work/sinks.yaml"
+  local address
+  address=$(peer .postgres.pod)
+  sed -i -e "s|host: 10.88.0.1|host: ${address%:*}|" -e "s|port: 5432|port: ${address##*:}|" "$work/source.yaml"
+  say "kubectl apply -k e2e/quickstart/cluster"
+  kubectl apply -k "$work"
+}
+
+# One view, redrawn on a terminal; elsewhere a line when something changes.
+watch_job() {
+  local line last='' phase=''
+  say "kubectl -n $namespace get exportjob $job --watch"
+  kubectl -n $namespace get exportjob $job
+  for _ in $(seq 600); do
+    line=$(kubectl -n $namespace get exportjob $job --no-headers)
+    if [[ -t 1 ]]; then printf '\r\033[K%s' "$line"; elif [[ ${line% *} != "$last" ]]; then echo "$line"; fi
+    last=${line% *}
+    phase=$(kubectl -n $namespace get exportjob $job -o jsonpath='{.status.phase}')
+    [[ $phase != Succeeded && $phase != Failed ]] || break
+    sleep 0.5
+  done
+  echo
+  [[ $phase == Succeeded ]] || { kubectl -n $namespace describe exportjob $job; exit 1; }
+}
+
+show() {
+  local manifest bucket_and_key
+  say "kubectl -n $namespace get exportjob $job -o jsonpath='{.status}'"
+  kubectl -n $namespace get exportjob $job -o json | jq '.status | {phase, attempts, duration, snapshotTime, progress, output}'
+  manifest=$(kubectl -n $namespace get exportjob $job -o jsonpath='{.status.output.manifest}')
+  bucket_and_key=${manifest#s3://}
+  say "The manifest, $manifest"
+  object "$bucket_and_key" | jq '{location, snapshot, datasets: [.datasets[] | {name, rows, files}]}'
+  local path
+  path=$(object "$bucket_and_key" | jq -r '.datasets[0].files[0].path')
+  say "The first rows of ${manifest%_manifest.json}$path"
+  # The reader stops after a few lines, and curl says so.
+  { object "${bucket_and_key%_manifest.json}$path" 2>/dev/null || true; } | head -n 4 | cut -c1-200
+}
+
+case ${1:-} in
+  up)
+    started=$SECONDS
+    say "Starting the lab. From nothing it takes 10 to 20 minutes on 2 cores (Kubernetes is about 6 of them), the next time about a minute."
+    e2e/lab.sh up
+    while IFS= read -r line; do export "${line?}"; done < <(e2e/lab.sh env)
+    apply
+    watch_job
+    show
+    cat <<TEXT
+
+Done after $((SECONDS - started)) s. To go on:
+  export \$(e2e/lab.sh env)                            # KUBECONFIG, and kubectl if you have none
+  kubectl -n $namespace describe ej $job     # the story, in Events
+  kubectl -n $namespace get esrc,esink,ej -o wide
+  kubectl explain exportjob.spec
+  make quickstart-local                               # the same data into a folder, without a cluster
+  make quickstart-down                                # remove everything that runs
+TEXT
+    ;;
+  local)
+    if ! jq -e . "$PGEXPORT_STATE/peers/peers.json" >/dev/null 2>&1 || ! e2e/lab.sh env >/dev/null 2>&1; then
+      make --no-print-directory peers-up build
+      cargo run --quiet --release --locked -p pgexport-peers -- load
+    fi
+    mkdir -p "$work"
+    address=$(peer .postgres.host)
+    export ADDRESS=${address%:*} PORT=${address##*:} PASSWORD CA
+    PASSWORD=$(peer .postgres.exporter.password) CA=$(sed '2,$s/^/    /' "$(peer .postgres.ca_file)")
+    python3 - <e2e/quickstart/local/export.yaml >"$work/export.yaml" 3<&0 <<'PYTHON'
+import os, re, sys
+text = os.fdopen(3).read()
+print(re.sub("@([A-Z]+)@", lambda name: os.environ[name[1]], text), end="")
+PYTHON
+    say "pgexport run --dry-run"
+    target/release/pgexport run -f "$work/export.yaml" --volume exports="$work/exports" --dry-run | head -n 24
+    say "pgexport run -f $work/export.yaml --volume exports=$work/exports"
+    target/release/pgexport run -f "$work/export.yaml" --volume exports="$work/exports"
+    say "What lies in the folder"
+    (cd "$work/exports" && find . -type f | sort && find . -name 'findings-*.csv' | sort | head -n 1 | xargs head -n 3 | cut -c1-200)
+    ;;
+  *) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; exit 64 ;;
+esac
