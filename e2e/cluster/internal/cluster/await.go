@@ -89,10 +89,12 @@ func (c *Cluster) awaitStep(ctx context.Context, s step) error {
 	}
 }
 
-// failing returns a component that ends again and again, and how.
+// failing returns a component that ends again and again, and how. One that
+// has kept running since is forgiven.
 func (c *Cluster) failing() (name, last string) {
 	for _, status := range c.status() {
-		if status.Streak >= tooMany {
+		recent := status.PID == 0 || time.Since(status.Started) < supervise.Steady
+		if status.Streak >= tooMany && recent {
 			return status.Name, status.Last
 		}
 	}

@@ -24,11 +24,13 @@ type Status struct {
 	Last    string    `json:"last,omitempty"` // how it ended last
 }
 
+// Steady is how long a program must run to be forgiven its exits.
+const Steady = 10 * time.Second
+
+// Pauses before a program is started again; they double in between.
 const (
 	firstPause = 200 * time.Millisecond
 	mostPause  = 5 * time.Second
-	// steady is how long a program must run to be forgiven its exits.
-	steady = 30 * time.Second
 )
 
 // Supervisor runs programs until its process ends.
@@ -67,7 +69,7 @@ func (s *Supervisor) keep(ctx context.Context, p program.Program, index int) {
 			status.PID, status.Last = 0, ending(err)
 			status.Exits++
 			status.Streak++
-			if time.Since(started) > steady {
+			if time.Since(started) > Steady {
 				status.Streak, pause = 1, firstPause
 			}
 		})
