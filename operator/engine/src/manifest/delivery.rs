@@ -1,0 +1,128 @@
+//! A delivery on its way: files that are stored and not yet visible, and the step that makes them so.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::stream::{self, StreamExt};
+use pgexport_api::order::RunOrder;
+use pgexport_api::reason::Reason;
+use pgexport_api::report::Delivered;
+use tokio_util::sync::CancellationToken;
+
+use super::{Export, File, Manifest, PlacedFile, seal};
+use crate::error::{Error, Result};
+use crate::output::FinishedFile;
+use crate::plan::Plan;
+use crate::store::{Pending, Store};
+
+/// How many files are made visible, or given up, at the same time.
+const COMMITS: usize = 16;
+
+/// Collects the files of a delivery and commits them together.
+///
+/// What it promises: no file is visible before [`Delivery::commit`]; `_SUCCESS` is written last, when every file that the
+/// manifest names is visible. When a commit fails half-way, the files that are visible already stay, without `_SUCCESS`,
+/// under names that carry the attempt's token; the others are given up. Whoever holds a delivery commits it or calls
+/// [`Delivery::abort`]: dropping it leaves uploads open in the store.
+#[derive(Debug)]
+pub struct Delivery {
+    store: Arc<dyn Store>,
+    path: String,
+    files: Mutex<Vec<DeliveredFile>>,
+}
+
+/// A data file that is stored and not yet visible.
+#[derive(Debug)]
+pub struct DeliveredFile {
+    /// The place of its data set in the plan.
+    pub dataset: u32,
+    /// Its number in its data set.
+    pub part: u32,
+    /// Its rows.
+    pub rows: u64,
+    /// The file.
+    pub file: FinishedFile,
+}
+
+impl Delivery {
+    /// A delivery of this order to its sink's store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, order: &RunOrder) -> Self {
+        Self { store, path: order.path.clone(), files: Mutex::default() }
+    }
+
+    /// The key of a data file in the sink's store.
+    #[must_use]
+    pub fn key(&self, file_name: &str) -> String {
+        format!("{}{file_name}", self.path)
+    }
+
+    /// Adds a file.
+    pub fn add(&self, file: DeliveredFile) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+
+    /// Makes all files visible, then writes `_manifest.json` and `_SUCCESS`.
+    ///
+    /// # Errors
+    /// What the store says, [`Reason::OutputExists`], or [`Reason::Interrupted`] when it is cancelled before the manifest is
+    /// written. All that is not visible by then has been given up.
+    pub async fn commit(
+        &self,
+        order: &RunOrder,
+        plan: &Plan,
+        export: Export,
+        cancel: &CancellationToken,
+    ) -> Result<Delivered> {
+        let (placed, pending): (Vec<_>, Vec<_>) = self.take().into_iter().map(|file| self.place(file)).unzip();
+        let stop = cancel.child_token();
+        let mut commits = stream::iter(pending.into_iter().map(|file| commit_unless(&stop, file))).buffer_unordered(COMMITS);
+        let mut committed = Ok(());
+        while let Some(result) = commits.next().await {
+            if result.is_err() {
+                stop.cancel();
+            }
+            committed = committed.and(result);
+        }
+        drop(commits);
+        if cancel.is_cancelled() {
+            return Err(Error::new(Reason::Interrupted, "the delivery was stopped before it was complete"));
+        }
+        committed?;
+        let manifest = Manifest::new(order, plan, export, placed);
+        let sealed = seal(self.store.as_ref(), &self.path, &manifest).await?;
+        Ok(Delivered {
+            chunks: export.chunks,
+            manifest: sealed.manifest,
+            manifest_sha256: sealed.sha256,
+            files: manifest.files(),
+            rows: manifest.rows,
+            bytes: manifest.bytes,
+            snapshot_time: manifest.snapshot.time,
+        })
+    }
+
+    /// Gives up all files.
+    pub async fn abort(&self) {
+        let files = self.take();
+        stream::iter(files).for_each_concurrent(COMMITS, |file| file.file.pending.abort()).await;
+    }
+
+    fn take(&self) -> Vec<DeliveredFile> {
+        std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn place(&self, delivered: DeliveredFile) -> (PlacedFile, Box<dyn Pending>) {
+        let DeliveredFile { dataset, part, rows, file: FinishedFile { key, digest, pending } } = delivered;
+        let path = key.strip_prefix(&self.path).unwrap_or(&key).to_owned();
+        (PlacedFile { dataset, part, file: File { path, rows, digest } }, pending)
+    }
+}
+
+/// Commits a file, or gives it up once another one has failed.
+async fn commit_unless(stop: &CancellationToken, file: Box<dyn Pending>) -> Result<()> {
+    if stop.is_cancelled() {
+        file.abort().await;
+        return Ok(());
+    }
+    file.commit().await
+}

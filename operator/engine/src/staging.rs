@@ -1,0 +1,213 @@
+//! Staging: a run's plan, the bodies of its chunks, and a sidecar for each chunk that is finished. A sidecar is created
+//! conditionally, after its body is stored: it says that the chunk is done, and who did it.
+//!
+//! ```text
+//! {namespace}/{name}/{uid}/{attempt}/plan.json
+//! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}.{extension}
+//! {namespace}/{name}/{uid}/{attempt}/chunks/{index}.json
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use pgexport_api::job::FormatType;
+use pgexport_api::order::RunOrder;
+use pgexport_api::reason::Reason;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::output::{FileDigest, FileWriter, FinishedFile};
+use crate::plan::{Chunk, PLAN_VERSION, Plan};
+use crate::store::{Put, PutMode, Store};
+
+/// The version of [`Sidecar`] that this code writes and reads.
+pub const SIDECAR_VERSION: u32 = 1;
+
+/// How many sidecars are read at the same time.
+const READS: usize = 16;
+
+const JSON: &str = "application/json";
+
+/// The staging of one attempt.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    store: Arc<dyn Store>,
+    /// What all keys begin with.
+    root: String,
+    format: FormatType,
+}
+
+/// What is known of a chunk that is finished.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    /// [`SIDECAR_VERSION`].
+    pub version: u32,
+    /// The chunk's index.
+    pub chunk: u32,
+    /// The key of its body in the staging.
+    pub key: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its body's bytes.
+    #[serde(flatten)]
+    pub body: FileDigest,
+    /// When its reading began.
+    pub started: Timestamp,
+    /// When its body was stored.
+    pub finished: Timestamp,
+    /// The index of the worker that read it.
+    pub worker: u32,
+}
+
+/// What a worker knows of a chunk that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRecord {
+    /// The chunk's index.
+    pub chunk: u32,
+    /// Its rows.
+    pub rows: u64,
+    /// When its reading began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// The index of the worker that read it.
+    pub worker: u32,
+}
+
+impl Staging {
+    /// The staging of an order's attempt.
+    #[must_use]
+    pub fn open(store: Arc<dyn Store>, order: &RunOrder) -> Self {
+        let run = &order.run;
+        let root = format!("{}/{}/{}/{}/", run.namespace, run.name, run.uid, run.attempt);
+        Self { store, root, format: order.format.format_type }
+    }
+
+    /// Writes the plan, unless there is one. [`Put::Exists`]: another worker has planned this attempt otherwise.
+    pub async fn create_plan(&self, plan: &Plan) -> Result<Put> {
+        let key = self.plan_key();
+        let body = document(plan)?;
+        let put = self.store.put(&key, body.clone(), JSON, PutMode::Create).await?;
+        // The answer to an earlier try may have been lost.
+        if put == Put::Exists && self.store.get(&key).await? == Some(body) {
+            return Ok(Put::Written);
+        }
+        Ok(put)
+    }
+
+    /// The plan, or `None` where there is none yet.
+    pub async fn plan(&self) -> Result<Option<Plan>> {
+        let plan: Option<Plan> = self.document(&self.plan_key()).await?;
+        match plan {
+            Some(Plan { version, .. }) if version != PLAN_VERSION => Err(self.foreign(&self.plan_key(), version)),
+            plan => Ok(plan),
+        }
+    }
+
+    /// Begins the body of a chunk. It becomes visible by [`Staging::seal`].
+    pub async fn writer(&self, plan: &Plan, chunk: u32) -> Result<FileWriter> {
+        let planned = planned(plan, chunk)?;
+        let dataset = plan.datasets.get(planned.dataset as usize).ok_or_else(|| unplanned(chunk))?;
+        let extension = match self.format {
+            FormatType::Json | FormatType::Ndjson => "ndjson",
+            FormatType::Csv => "csv",
+        };
+        let key = format!("{}data/{}/{:05}.{extension}", self.root, dataset.name, planned.part);
+        FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
+    }
+
+    /// Finishes a chunk: makes its body visible, then creates its sidecar. [`Put::Exists`]: somebody else has finished it.
+    pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
+        let ChunkRecord { chunk, rows, started, finished, worker } = record;
+        let FinishedFile { key, digest, pending } = body;
+        pending.commit().await?;
+        let sidecar = Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
+        let key = self.sidecar_key(chunk);
+        let sidecar = document(&sidecar)?;
+        let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;
+        if put == Put::Exists && self.store.get(&key).await? == Some(sidecar) {
+            return Ok(Put::Written);
+        }
+        Ok(put)
+    }
+
+    /// A chunk's sidecar, or `None` while it is not finished.
+    pub async fn sidecar(&self, chunk: u32) -> Result<Option<Sidecar>> {
+        let key = self.sidecar_key(chunk);
+        let sidecar: Option<Sidecar> = self.document(&key).await?;
+        match sidecar {
+            Some(Sidecar { version, .. }) if version != SIDECAR_VERSION => Err(self.foreign(&key, version)),
+            Some(Sidecar { chunk: found, .. }) if found != chunk => {
+                Err(Error::new(Reason::InternalError, format!("{} is the sidecar of chunk {found}", self.store.uri(&key))))
+            }
+            sidecar => Ok(sidecar),
+        }
+    }
+
+    /// The indices of all finished chunks, by one listing.
+    pub async fn finished(&self) -> Result<BTreeSet<u32>> {
+        let folder = format!("{}chunks/", self.root);
+        let keys = self.store.list(&folder).await?;
+        let index = |key: &String| key.strip_prefix(&folder)?.strip_suffix(".json")?.parse().ok();
+        Ok(keys.iter().filter_map(index).collect())
+    }
+
+    /// All sidecars, by index.
+    pub async fn sidecars(&self) -> Result<Vec<Sidecar>> {
+        let reads = self.finished().await?.into_iter().map(|chunk| self.sidecar(chunk));
+        let sidecars: Vec<Option<Sidecar>> = stream::iter(reads).buffered(READS).try_collect().await?;
+        Ok(sidecars.into_iter().flatten().collect())
+    }
+
+    /// A chunk's body.
+    pub async fn body(&self, sidecar: &Sidecar) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.store.read(&sidecar.key).await
+    }
+
+    /// Where a chunk's body is, for messages.
+    #[must_use]
+    pub fn uri(&self, sidecar: &Sidecar) -> String {
+        self.store.uri(&sidecar.key)
+    }
+
+    fn plan_key(&self) -> String {
+        format!("{}plan.json", self.root)
+    }
+
+    fn sidecar_key(&self, chunk: u32) -> String {
+        format!("{}chunks/{chunk:05}.json", self.root)
+    }
+
+    async fn document<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(text) = self.store.get(key).await? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
+            let message = format!("{} is not as this version writes it: {error}", self.store.uri(key));
+            Error::new(Reason::InternalError, message)
+        })
+    }
+
+    fn foreign(&self, key: &str, version: u32) -> Error {
+        let message = format!("{} is of version {version}, which this worker does not know", self.store.uri(key));
+        Error::new(Reason::InternalError, message).with_hint("run all workers of one attempt from one image")
+    }
+}
+
+/// The chunk with this index.
+fn planned(plan: &Plan, chunk: u32) -> Result<&Chunk> {
+    plan.chunks.get(chunk as usize).ok_or_else(|| unplanned(chunk))
+}
+
+fn unplanned(chunk: u32) -> Error {
+    Error::new(Reason::InternalError, format!("chunk {chunk} is not in the plan")).with_chunk(chunk)
+}
+
+fn document(value: &impl Serialize) -> Result<Bytes> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| Error::new(Reason::InternalError, "a document cannot be written").with_source(error))
+}
