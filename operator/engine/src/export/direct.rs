@@ -1,0 +1,75 @@
+//! Direct: one pod streams each chunk to a file of its own in the sink; all of them become visible at the end.
+
+use std::sync::Arc;
+
+use pgexport_api::report::Delivered;
+
+use super::share::{ChunkFile, Destination, StoredChunk};
+use super::{Context, begin, export_while_held, interrupted};
+use crate::error::Result;
+use crate::manifest::{DeliveredFile, Delivery, Export, refuse_if_delivered};
+use crate::output::{FileWriter, Framer, file_name};
+use crate::plan::Plan;
+use crate::store::{self, Store};
+
+pub(super) async fn run(context: &Context) -> Result<Delivered> {
+    let order = &context.order;
+    let sink = store::open(&order.sink.target, Arc::clone(&context.secrets), &context.volumes)?;
+    if let Some(delivered) = refuse_if_delivered(sink.as_ref(), &order.path, order).await? {
+        return Ok(delivered);
+    }
+    let (holder, plan) = begin(context).await?;
+    let all: Vec<u32> = (0..).zip(&plan.chunks).map(|(chunk, _)| chunk).collect();
+    let delivery = Delivery::new(Arc::clone(&sink), order);
+    let destination = Sink { context, plan: &plan, store: sink.as_ref(), delivery: &delivery };
+    let exported = export_while_held(context, &holder, &plan, &all, &destination).await;
+    holder.finish().await;
+    let exported = if context.cancel.is_cancelled() { Err(interrupted()) } else { exported };
+    match exported {
+        Ok(times) => {
+            let started = times.iter().map(|(_, times)| times.0).min().unwrap_or(plan.snapshot.time);
+            let finished = times.iter().map(|(_, times)| times.1).max().unwrap_or(plan.snapshot.time);
+            let chunks = u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX);
+            delivery.commit(order, &plan, Export { chunks, started, finished }, &context.cancel).await
+        }
+        Err(error) => {
+            delivery.abort().await;
+            Err(error)
+        }
+    }
+}
+
+/// Files in the sink.
+struct Sink<'a> {
+    context: &'a Context,
+    plan: &'a Plan,
+    store: &'a dyn Store,
+    delivery: &'a Delivery,
+}
+
+impl Destination for Sink<'_> {
+    /// When it was begun, and when it was ended.
+    type Kept = (jiff::Timestamp, jiff::Timestamp);
+
+    async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
+        let (planned, dataset) = self.plan.chunk(chunk)?;
+        let order = &self.context.order;
+        let format = order.format.format_type;
+        let name = file_name(&order.files, format, &dataset.name, planned.part, &order.token());
+        let writer = FileWriter::begin(self.store, &self.delivery.key(&name), format.media_type()).await?;
+        Ok(ChunkFile::new(writer, Some(Framer::new(&order.format, dataset))))
+    }
+
+    async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<Self::Kept> {
+        let StoredChunk { file, rows, started, finished } = stored;
+        let planned = match self.plan.chunk(chunk) {
+            Ok((planned, _)) => planned,
+            Err(error) => {
+                file.pending.abort().await;
+                return Err(error);
+            }
+        };
+        self.delivery.add(DeliveredFile { dataset: planned.dataset, part: planned.part, rows, file });
+        Ok((started, finished))
+    }
+}

@@ -1,0 +1,128 @@
+//! An export: the plan, this worker's share of the chunks, and where they go.
+//!
+//! Worker 0 takes the snapshot, plans, and holds the snapshot until every chunk of every worker is exported. When it goes,
+//! the attempt goes with it; any other worker can be replaced.
+
+mod direct;
+mod share;
+mod staged;
+
+use std::sync::Arc;
+
+use pgexport_api::order::{DeliveryPath, RunOrder};
+use pgexport_api::reason::Reason;
+use pgexport_api::report::Outcome;
+use tokio_util::sync::CancellationToken;
+
+use share::Destination;
+
+use crate::error::{Error, Result};
+use crate::plan::{self, Plan};
+use crate::progress::Progress;
+use crate::secret::Secrets;
+use crate::source::{Connector, Holder, application_name};
+use crate::store::Volumes;
+
+/// What a worker has to work with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What is to be done.
+    pub order: RunOrder,
+    /// The number of this worker, from 0.
+    pub worker: u32,
+    /// Where Secrets come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// Where PersistentVolumeClaims are.
+    pub volumes: Volumes,
+    /// What this worker counts.
+    pub progress: Arc<Progress>,
+    /// Cancelled when the worker is asked to stop.
+    pub cancel: CancellationToken,
+}
+
+impl Context {
+    fn connector(&self) -> Connector {
+        Connector::new(&self.order.source.postgres, Arc::clone(&self.secrets))
+    }
+}
+
+/// Exports this worker's share, and says how it ended. Stopped or failed, it leaves no upload and no query behind.
+pub async fn run(context: Context) -> Result<Outcome> {
+    match context.order.delivery.clone() {
+        DeliveryPath::Direct => direct::run(&context).await.map(Outcome::Delivered),
+        DeliveryPath::Staged { staging } => {
+            if context.worker == 0 {
+                staged::lead(&context, &staging).await.map(Outcome::Exported)
+            } else {
+                staged::follow(&context, &staging).await.map(|()| Outcome::ShareExported)
+            }
+        }
+    }
+}
+
+/// What a run would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The plan. Its snapshot is gone.
+    pub plan: Plan,
+    /// The query of each chunk, with parameters as placeholders.
+    pub queries: Vec<String>,
+}
+
+/// Connects and plans, and exports nothing.
+pub async fn preview(order: &RunOrder, secrets: Arc<dyn Secrets>) -> Result<Preview> {
+    let connector = Connector::new(&order.source.postgres, secrets);
+    let holder = Holder::begin(&connector, &application_name(&order.run, "plan")).await?;
+    let plan = plan::make(&holder, order).await;
+    holder.finish().await;
+    let plan = plan?;
+    let queries = plan.chunks.iter().map(|chunk| plan::chunk_query_with_placeholders(order, chunk)).collect::<Result<_>>()?;
+    Ok(Preview { plan, queries })
+}
+
+/// Takes the snapshot and plans.
+async fn begin(context: &Context) -> Result<(Holder, Plan)> {
+    let order = &context.order;
+    let holder = Holder::begin(&context.connector(), &application_name(&order.run, "snapshot")).await?;
+    let plan = tokio::select! {
+        plan = plan::make(&holder, order) => plan,
+        () = context.cancel.cancelled() => Err(interrupted()),
+    };
+    match plan {
+        Ok(plan) => {
+            tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.snapshot.time, "planned");
+            context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
+            Ok((holder, plan))
+        }
+        Err(error) => {
+            holder.finish().await;
+            Err(error)
+        }
+    }
+}
+
+/// Exports chunks while the snapshot is held. When its connection breaks, the chunks that are under way are given up.
+async fn export_while_held<D: Destination>(
+    context: &Context,
+    holder: &Holder,
+    plan: &Plan,
+    chunks: &[u32],
+    destination: &D,
+) -> Result<Vec<(u32, D::Kept)>> {
+    let stop = context.cancel.child_token();
+    let export = share::export(context, plan, chunks, destination, &stop);
+    tokio::pin!(export);
+    tokio::select! {
+        exported = &mut export => exported,
+        lost = holder.closed() => {
+            stop.cancel();
+            // Chunks that were read to their end were read from the snapshot.
+            export.await.map_err(|_| lost)
+        }
+    }
+}
+
+/// The worker was asked to stop.
+fn interrupted() -> Error {
+    Error::new(Reason::Interrupted, "the worker was stopped before it was done")
+}

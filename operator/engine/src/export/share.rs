@@ -1,0 +1,229 @@
+//! One worker's share of the chunks, over its share of the connections.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use pgexport_api::reason::Reason;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, interrupted};
+use crate::encode::Batch;
+use crate::error::{Error, Result};
+use crate::output::{FileWriter, FinishedFile, Framer};
+use crate::plan::{self, Plan};
+use crate::source::{Importer, application_name};
+
+/// Every `workers`-th chunk, so that the chunks of each data set are spread over all workers.
+pub(super) fn chunks_of(worker: u32, workers: u32, chunks: usize) -> Vec<u32> {
+    (0..u32::try_from(chunks).unwrap_or(u32::MAX)).filter(|chunk| chunk % workers.max(1) == worker).collect()
+}
+
+/// How many connections this worker opens: its part of `parallelism`, and at least one.
+pub(super) fn connections_of(worker: u32, workers: u32, parallelism: u32) -> u32 {
+    let workers = workers.max(1);
+    (parallelism / workers + u32::from(worker < parallelism % workers)).max(1)
+}
+
+/// Where a worker's chunks go.
+pub(super) trait Destination: Sync {
+    /// What is known of a chunk that is kept.
+    type Kept: Send;
+
+    /// Begins the file of a chunk.
+    fn begin(&self, chunk: u32) -> impl Future<Output = Result<ChunkFile>> + Send;
+
+    /// Keeps a chunk whose every row is stored. On an error it has been given up.
+    fn keep(&self, chunk: u32, stored: StoredChunk) -> impl Future<Output = Result<Self::Kept>> + Send;
+}
+
+/// A chunk's file while it is written.
+#[derive(Debug)]
+pub(super) struct ChunkFile {
+    writer: FileWriter,
+    /// Makes a file for customers of the rows; without one they are written as they are.
+    framer: Option<Framer>,
+    rows: u64,
+    started: Timestamp,
+}
+
+/// A chunk whose every row is stored, and which nobody sees yet.
+#[derive(Debug)]
+pub(super) struct StoredChunk {
+    pub(super) file: FinishedFile,
+    pub(super) rows: u64,
+    pub(super) started: Timestamp,
+    pub(super) finished: Timestamp,
+}
+
+impl ChunkFile {
+    pub(super) fn new(writer: FileWriter, framer: Option<Framer>) -> Self {
+        Self { writer, framer, rows: 0, started: Timestamp::now() }
+    }
+
+    async fn head(&mut self) -> Result<()> {
+        let head = self.framer.as_ref().map(Framer::head).unwrap_or_default();
+        self.writer.write(head).await
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        self.rows = self.rows.saturating_add(batch.rows);
+        let data = match &mut self.framer {
+            Some(framer) => framer.body(batch.data),
+            None => batch.data,
+        };
+        self.writer.write(data).await
+    }
+
+    /// On an error the file has been given up.
+    async fn finish(mut self) -> Result<StoredChunk> {
+        let tail = self.framer.as_ref().map(Framer::tail).unwrap_or_default();
+        if let Err(error) = self.writer.write(tail).await {
+            self.writer.abort().await;
+            return Err(error);
+        }
+        let file = self.writer.finish().await?;
+        Ok(StoredChunk { file, rows: self.rows, started: self.started, finished: Timestamp::now() })
+    }
+}
+
+/// Exports chunks side by side, and returns what is known of each. After the first error, or when `stop` is cancelled, the
+/// chunks that are under way are given up: their queries are cancelled, their files aborted.
+pub(super) async fn export<D: Destination>(
+    context: &Context,
+    plan: &Plan,
+    chunks: &[u32],
+    destination: &D,
+    stop: &CancellationToken,
+) -> Result<Vec<(u32, D::Kept)>> {
+    let connections = connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
+    let next = AtomicUsize::new(0);
+    let mut streams: FuturesUnordered<_> =
+        (0..connections.min(chunks.len())).map(|_| stream(context, plan, chunks, &next, destination, stop)).collect();
+    let mut kept = Vec::with_capacity(chunks.len());
+    let mut failure: Option<Error> = None;
+    while let Some(ended) = streams.next().await {
+        match ended {
+            Ok(chunks) => kept.extend(chunks),
+            Err(error) => {
+                stop.cancel();
+                failure = Some(more_telling(failure, error));
+            }
+        }
+    }
+    failure.map_or(Ok(kept), Err)
+}
+
+/// The first error that is not the consequence of another one.
+fn more_telling(former: Option<Error>, error: Error) -> Error {
+    match former {
+        Some(former) if former.reason() != Reason::Interrupted => former,
+        _ => error,
+    }
+}
+
+/// One connection: takes chunk after chunk until none is left.
+async fn stream<D: Destination>(
+    context: &Context,
+    plan: &Plan,
+    chunks: &[u32],
+    next: &AtomicUsize,
+    destination: &D,
+    stop: &CancellationToken,
+) -> Result<Vec<(u32, D::Kept)>> {
+    let mut kept = Vec::new();
+    let mut connection: Option<Importer> = None;
+    while let Some(&chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        if stop.is_cancelled() {
+            return Err(interrupted());
+        }
+        let mut importer = match connection.take() {
+            Some(importer) => importer,
+            None => join(context, plan, chunk).await?,
+        };
+        let copied = copy(context, plan, chunk, &mut importer, destination, stop).await;
+        kept.push((chunk, copied.map_err(|error| error.with_chunk(chunk))?));
+        context.progress.chunk_exported();
+        connection = Some(importer);
+    }
+    if let Some(importer) = connection {
+        importer.finish().await;
+    }
+    Ok(kept)
+}
+
+async fn join(context: &Context, plan: &Plan, chunk: u32) -> Result<Importer> {
+    let name = application_name(&context.order.run, &format!("{chunk:05}"));
+    Importer::join(&context.connector(), &plan.snapshot, &name).await
+}
+
+/// Exports one chunk.
+async fn copy<D: Destination>(
+    context: &Context,
+    plan: &Plan,
+    chunk: u32,
+    importer: &mut Importer,
+    destination: &D,
+    stop: &CancellationToken,
+) -> Result<D::Kept> {
+    let (planned, _) = plan.chunk(chunk)?;
+    let query = plan::chunk_query(&context.order, plan, planned)?;
+    let mut file = destination.begin(chunk).await?;
+    match fill(context, &query, importer, &mut file, stop).await {
+        Ok(()) => destination.keep(chunk, file.finish().await?).await,
+        Err(error) => {
+            file.writer.abort().await;
+            Err(error)
+        }
+    }
+}
+
+/// Reads a chunk's rows into its file.
+async fn fill(context: &Context, query: &str, importer: &mut Importer, file: &mut ChunkFile, stop: &CancellationToken) -> Result<()> {
+    let mut rows = importer.copy(query, &context.order.format).await?;
+    file.head().await?;
+    loop {
+        let batch = tokio::select! {
+            batch = rows.next() => batch,
+            () = stop.cancelled() => return Err(interrupted()),
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        let batch = batch?;
+        context.progress.read(batch.rows, batch.data.len() as u64);
+        file.write(batch).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_chunk_belongs_to_one_worker() {
+        for workers in 1..5 {
+            let mut all: Vec<u32> = (0..workers).flat_map(|worker| chunks_of(worker, workers, 17)).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..17).collect::<Vec<_>>(), "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn connections_add_up_to_the_parallelism() {
+        for workers in 1..6 {
+            for parallelism in workers..12 {
+                let sum: u32 = (0..workers).map(|worker| connections_of(worker, workers, parallelism)).sum();
+                assert_eq!(sum, parallelism, "{workers} workers");
+            }
+        }
+        assert_eq!(connections_of(3, 4, 1), 1, "a worker has at least one");
+    }
+
+    #[test]
+    fn the_cause_is_told_rather_than_its_consequences() {
+        let error = more_telling(Some(interrupted()), Error::new(Reason::DataError, "division by zero"));
+        assert_eq!(error.reason(), Reason::DataError);
+        let error = more_telling(Some(error), interrupted());
+        assert_eq!(error.reason(), Reason::DataError);
+    }
+}

@@ -1,0 +1,125 @@
+//! Staged: each chunk becomes an object of the staging, and a sidecar that tells of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgexport_api::order::NamedSink;
+use pgexport_api::reason::Reason;
+use pgexport_api::report::Exported;
+
+use super::share::{self, ChunkFile, Destination, StoredChunk};
+use super::{Context, begin, export_while_held, interrupted};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::source::Holder;
+use crate::staging::{ChunkRecord, Sidecar, Staging};
+use crate::store::{self, Put};
+
+/// How often worker 0 looks for the others' sidecars, and the others for the plan.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Worker 0: plans, holds the snapshot, exports its share, and leaves last.
+pub(super) async fn lead(context: &Context, staging: &NamedSink) -> Result<Exported> {
+    let staging = open(context, staging)?;
+    if let Some(plan) = staging.plan().await? {
+        // A former pod of this worker planned, and its snapshot went with it. If every chunk was there by then, only
+        // its report is missing.
+        let sidecars = staging.sidecars().await?;
+        if sidecars.len() == plan.chunks.len() {
+            return Ok(totals(&plan, &sidecars));
+        }
+        return Err(Error::new(Reason::SnapshotLost, "worker 0 was restarted, and the snapshot that it held is gone"));
+    }
+    let (holder, plan) = begin(context).await?;
+    let ended = held(context, &holder, &staging, &plan).await;
+    holder.finish().await;
+    ended
+}
+
+/// Everything that needs the snapshot.
+async fn held(context: &Context, holder: &Holder, staging: &Staging, plan: &Plan) -> Result<Exported> {
+    if staging.create_plan(plan).await? == Put::Exists {
+        return Err(Error::new(Reason::SnapshotLost, "another pod of worker 0 has planned this attempt"));
+    }
+    // From here on the attempt stands and falls with this pod.
+    let exported = async {
+        let chunks = share::chunks_of(0, context.order.workers, plan.chunks.len());
+        export_while_held(context, holder, plan, &chunks, &Chunks { context, plan, staging }).await?;
+        tracing::info!("this worker's chunks are exported; waiting for the others'");
+        tokio::select! {
+            others = all_finished(context, staging, plan) => others?,
+            error = holder.closed() => return Err(error),
+        }
+        Ok(totals(plan, &staging.sidecars().await?))
+    };
+    exported.await
+}
+
+async fn all_finished(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
+    while staging.finished().await?.len() < plan.chunks.len() {
+        pause(context).await?;
+    }
+    Ok(())
+}
+
+/// Any other worker: exports what is left of its share.
+pub(super) async fn follow(context: &Context, staging: &NamedSink) -> Result<()> {
+    let staging = open(context, staging)?;
+    let plan = loop {
+        if let Some(plan) = staging.plan().await? {
+            break plan;
+        }
+        pause(context).await?;
+    };
+    context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
+    let finished = staging.finished().await?;
+    let mut chunks = share::chunks_of(context.worker, context.order.workers, plan.chunks.len());
+    chunks.retain(|chunk| !finished.contains(chunk));
+    let stop = context.cancel.child_token();
+    share::export(context, &plan, &chunks, &Chunks { context, plan: &plan, staging: &staging }, &stop).await.map(drop)
+}
+
+fn open(context: &Context, staging: &NamedSink) -> Result<Staging> {
+    let store = store::open(&staging.target, Arc::clone(&context.secrets), &context.volumes)?;
+    Ok(Staging::open(store, &context.order))
+}
+
+async fn pause(context: &Context) -> Result<()> {
+    tokio::select! {
+        () = tokio::time::sleep(POLL) => Ok(()),
+        () = context.cancel.cancelled() => Err(interrupted()),
+    }
+}
+
+fn totals(plan: &Plan, sidecars: &[Sidecar]) -> Exported {
+    Exported {
+        chunks: u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX),
+        rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
+        bytes: sidecars.iter().map(|sidecar| sidecar.body.bytes).sum(),
+        snapshot_time: plan.snapshot.time,
+    }
+}
+
+/// Objects of the staging.
+struct Chunks<'a> {
+    context: &'a Context,
+    plan: &'a Plan,
+    staging: &'a Staging,
+}
+
+impl Destination for Chunks<'_> {
+    type Kept = ();
+
+    async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
+        Ok(ChunkFile::new(self.staging.writer(self.plan, chunk).await?, None))
+    }
+
+    async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<()> {
+        let StoredChunk { file, rows, started, finished } = stored;
+        let record = ChunkRecord { chunk, rows, started, finished, worker: self.context.worker };
+        if self.staging.seal(record, file).await? == Put::Exists {
+            tracing::warn!(chunk, "another pod of this worker has exported this chunk too; its sidecar stands");
+        }
+        Ok(())
+    }
+}
