@@ -104,7 +104,9 @@ impl Staging {
     pub async fn plan(&self) -> Result<Option<Plan>> {
         let plan: Option<Plan> = self.document(&self.plan_key()).await?;
         match plan {
-            Some(Plan { version, .. }) if version != PLAN_VERSION => Err(self.foreign(&self.plan_key(), version)),
+            Some(Plan { version, .. }) if version != PLAN_VERSION => {
+                Err(self.foreign(&self.plan_key(), version))
+            }
             plan => Ok(plan),
         }
     }
@@ -126,7 +128,8 @@ impl Staging {
         let ChunkRecord { chunk, rows, started, finished, worker } = record;
         let FinishedFile { key, digest, pending } = body;
         pending.commit().await?;
-        let sidecar = Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
+        let sidecar =
+            Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
         let key = self.sidecar_key(chunk);
         let sidecar = document(&sidecar)?;
         let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;
@@ -142,9 +145,10 @@ impl Staging {
         let sidecar: Option<Sidecar> = self.document(&key).await?;
         match sidecar {
             Some(Sidecar { version, .. }) if version != SIDECAR_VERSION => Err(self.foreign(&key, version)),
-            Some(Sidecar { chunk: found, .. }) if found != chunk => {
-                Err(Error::new(Reason::InternalError, format!("{} is the sidecar of chunk {found}", self.store.uri(&key))))
-            }
+            Some(Sidecar { chunk: found, .. }) if found != chunk => Err(Error::new(
+                Reason::InternalError,
+                format!("{} is the sidecar of chunk {found}", self.store.uri(&key)),
+            )),
             sidecar => Ok(sidecar),
         }
     }
@@ -192,7 +196,8 @@ impl Staging {
     }
 
     fn foreign(&self, key: &str, version: u32) -> Error {
-        let message = format!("{} is of version {version}, which this worker does not know", self.store.uri(key));
+        let message =
+            format!("{} is of version {version}, which this worker does not know", self.store.uri(key));
         Error::new(Reason::InternalError, message).with_hint("run all workers of one attempt from one image")
     }
 }

@@ -48,7 +48,8 @@ pub async fn run(
     let delivery = Delivery::new(sink.clone(), order);
     let stop = cancel.child_token();
     let transfer = Transfer { order, staging, sink, delivery: &delivery, progress, stop: &stop };
-    let mut files = stream::iter(files(order.files.layout, &plan, &sidecars).iter().map(|file| transfer.file(file)))
+    let files = files(order.files.layout, &plan, &sidecars);
+    let mut files = stream::iter(files.iter().map(|file| transfer.file(file)))
         .buffer_unordered(order.parallelism.max(1) as usize);
     let mut transferred = Ok(());
     while let Some(result) = files.next().await {
@@ -71,7 +72,10 @@ pub async fn run(
 
 /// The plan, and the sidecars of all its chunks.
 async fn complete(staging: &Staging) -> Result<(Plan, Vec<Sidecar>)> {
-    let plan = staging.plan().await?.ok_or_else(|| Error::new(Reason::InternalError, "the staging holds no plan"))?;
+    let plan = staging
+        .plan()
+        .await?
+        .ok_or_else(|| Error::new(Reason::InternalError, "the staging holds no plan"))?;
     let sidecars = staging.sidecars().await?;
     let mut found = sidecars.iter().map(|sidecar| sidecar.chunk).peekable();
     let missing: Vec<String> = (0..)
@@ -107,7 +111,12 @@ fn files<'a>(layout: Layout, plan: &'a Plan, sidecars: &'a [Sidecar]) -> Vec<Out
         let chunks = plan.chunks.iter().zip(sidecars).filter(|(chunk, _)| chunk.dataset == index);
         match layout {
             Layout::Single => {
-                files.push(OutputFile { index, dataset, part: 0, chunks: chunks.map(|(_, sidecar)| sidecar).collect() });
+                files.push(OutputFile {
+                    index,
+                    dataset,
+                    part: 0,
+                    chunks: chunks.map(|(_, sidecar)| sidecar).collect(),
+                });
             }
             Layout::PerChunk => files.extend(chunks.map(|(chunk, sidecar)| OutputFile {
                 index,
@@ -152,7 +161,12 @@ impl Transfer<'_> {
             Ok(()) => {
                 let rows = file.chunks.iter().map(|chunk| chunk.rows).sum();
                 let finished = writer.finish().await?;
-                self.delivery.add(DeliveredFile { dataset: file.index, part: file.part, rows, file: finished });
+                self.delivery.add(DeliveredFile {
+                    dataset: file.index,
+                    part: file.part,
+                    rows,
+                    file: finished,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -166,7 +180,9 @@ impl Transfer<'_> {
         let mut framer = Framer::new(&self.order.format, file.dataset);
         writer.write(framer.head()).await?;
         for sidecar in &file.chunks {
-            self.chunk(sidecar, &mut framer, writer).await.map_err(|error| error.with_chunk(sidecar.chunk))?;
+            self.chunk(sidecar, &mut framer, writer)
+                .await
+                .map_err(|error| error.with_chunk(sidecar.chunk))?;
         }
         writer.write(framer.tail()).await
     }

@@ -73,9 +73,11 @@ impl Delivery {
         export: Export,
         cancel: &CancellationToken,
     ) -> Result<Delivered> {
-        let (placed, pending): (Vec<_>, Vec<_>) = self.take().into_iter().map(|file| self.place(file)).unzip();
+        let (placed, pending): (Vec<_>, Vec<_>) =
+            self.take().into_iter().map(|file| self.place(file)).unzip();
         let stop = cancel.child_token();
-        let mut commits = stream::iter(pending.into_iter().map(|file| commit_unless(&stop, file))).buffer_unordered(COMMITS);
+        let mut commits = stream::iter(pending.into_iter().map(|file| commit_unless(&stop, file)))
+            .buffer_unordered(COMMITS);
         let mut committed = Ok(());
         while let Some(result) = commits.next().await {
             if result.is_err() {

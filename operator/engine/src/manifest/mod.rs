@@ -215,6 +215,7 @@ impl Manifest {
     /// How many data files there are.
     #[must_use]
     pub fn files(&self) -> u32 {
-        u32::try_from(self.datasets.iter().map(|dataset| dataset.files.len()).sum::<usize>()).unwrap_or(u32::MAX)
+        u32::try_from(self.datasets.iter().map(|dataset| dataset.files.len()).sum::<usize>())
+            .unwrap_or(u32::MAX)
     }
 }

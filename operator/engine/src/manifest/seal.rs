@@ -59,7 +59,11 @@ pub struct Success {
 ///
 /// # Errors
 /// [`Reason::OutputExists`]: it is another one's.
-pub async fn refuse_if_delivered(store: &dyn Store, path: &str, order: &RunOrder) -> Result<Option<Delivered>> {
+pub async fn refuse_if_delivered(
+    store: &dyn Store,
+    path: &str,
+    order: &RunOrder,
+) -> Result<Option<Delivered>> {
     match look(store, &format!("{path}{SUCCESS}")).await? {
         Look::Nothing | Look::Refused => Ok(None),
         Look::Found(text) => match Success::read(&text) {
@@ -90,7 +94,12 @@ pub async fn seal(store: &dyn Store, path: &str, manifest: &Manifest) -> Result<
     if store.put(&success_key, document(&success)?, JSON, PutMode::Create).await? == Put::Exists {
         match look(store, &success_key).await? {
             Look::Refused => return Err(untold(store, path)),
-            Look::Nothing => return Err(Error::new(Reason::StoreError, format!("{} comes and goes", store.uri(&success_key)))),
+            Look::Nothing => {
+                return Err(Error::new(
+                    Reason::StoreError,
+                    format!("{} comes and goes", store.uri(&success_key)),
+                ));
+            }
             Look::Found(found) => match Success::read(&found) {
                 Some(found) if found.uid == success.uid && found.manifest_sha256 == sha256 => {}
                 other => return Err(taken(store, path, other.as_ref())),
@@ -128,7 +137,9 @@ async fn look(store: &dyn Store, key: &str) -> Result<Look> {
 fn taken(store: &dyn Store, path: &str, success: Option<&Success>) -> Error {
     let whose = success.map_or_else(
         || "something else".to_owned(),
-        |Success { namespace, name, uid, attempt, .. }| format!("ExportJob {namespace}/{name} ({uid}, attempt {attempt})"),
+        |Success { namespace, name, uid, attempt, .. }| {
+            format!("ExportJob {namespace}/{name} ({uid}, attempt {attempt})")
+        },
     );
     Error::new(Reason::OutputExists, format!("{} holds a finished delivery of {whose}", store.uri(path)))
 }
@@ -138,13 +149,15 @@ fn untold(store: &dyn Store, path: &str) -> Error {
         "{} holds a delivery already, and whose it is cannot be told, since the sink does not let it be read",
         store.uri(path)
     );
-    Error::new(Reason::OutputExists, message)
-        .with_hint("choose another path, such as one with {uid}, remove what is there, or grant s3:GetObject on it")
+    Error::new(Reason::OutputExists, message).with_hint(
+        "choose another path, such as one with {uid}, remove what is there, or grant s3:GetObject on it",
+    )
 }
 
 fn document(value: &impl Serialize) -> Result<Bytes> {
-    let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|error| Error::new(Reason::InternalError, "a manifest cannot be written").with_source(error))?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| {
+        Error::new(Reason::InternalError, "a manifest cannot be written").with_source(error)
+    })?;
     text.push(b'\n');
     Ok(text.into())
 }

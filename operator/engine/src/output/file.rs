@@ -153,9 +153,9 @@ impl Hashes {
 
     async fn settle(&mut self) -> Result<()> {
         if let Some(running) = self.running.take() {
-            let (crc, part) = running
-                .await
-                .map_err(|error| Error::new(Reason::InternalError, "hashing a part broke off").with_source(error))?;
+            let (crc, part) = running.await.map_err(|error| {
+                Error::new(Reason::InternalError, "hashing a part broke off").with_source(error)
+            })?;
             self.crc = crc;
             self.parts.push(part);
         }

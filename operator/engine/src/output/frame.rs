@@ -41,7 +41,10 @@ impl Framer {
             FormatType::Csv => {
                 let header = format.csv.as_ref().is_none_or(|csv: &Csv| csv.header);
                 let line = dataset.csv_header.as_ref().filter(|_| header);
-                Self { head: line.map_or_else(Bytes::new, |line| Bytes::from(line.clone())), lines: Lines::Kept }
+                Self {
+                    head: line.map_or_else(Bytes::new, |line| Bytes::from(line.clone())),
+                    lines: Lines::Kept,
+                }
             }
         }
     }
@@ -159,7 +162,7 @@ mod tests {
         ) {
             let documents: Vec<_> = values.iter().map(|(id, text)| serde_json::json!({"id": id, "text": text})).collect();
             let rows: Vec<String> = documents.iter().map(ToString::to_string).collect();
-            let body: String = rows.iter().map(|row| format!("{row}\n")).collect();
+            let body: String = rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect();
             let framed = frame(&format(FormatType::Json, None), cut(body.as_bytes(), &cuts));
             prop_assert_eq!(String::from_utf8_lossy(&framed), naive_json(&rows));
             prop_assert_eq!(serde_json::from_slice::<Vec<serde_json::Value>>(&framed)?, documents);

@@ -96,9 +96,13 @@ pub trait Pending: fmt::Debug + Send {
 }
 
 fn missing(uri: &str) -> Error {
-    Error::new(Reason::StoreError, format!("{uri} does not exist")).with_hint("look for whoever removed it, such as a lifecycle rule")
+    Error::new(Reason::StoreError, format!("{uri} does not exist"))
+        .with_hint("look for whoever removed it, such as a lifecycle rule")
 }
 
 fn too_long(uri: &str) -> Error {
-    Error::new(Reason::StoreError, format!("{uri} is longer than {MAX_DOCUMENT} bytes, and none of pgexport's documents"))
+    Error::new(
+        Reason::StoreError,
+        format!("{uri} is longer than {MAX_DOCUMENT} bytes, and none of pgexport's documents"),
+    )
 }

@@ -13,7 +13,7 @@ use super::volume::VolumeStore;
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
-/// Where PersistentVolumeClaims are.
+/// Where claims of volumes are.
 #[derive(Clone, Debug)]
 pub struct Volumes(Places);
 
@@ -43,11 +43,17 @@ impl Volumes {
                 if folder.is_dir() {
                     return Ok(folder);
                 }
-                Err(Error::new(Reason::VolumeUnavailable, format!("PersistentVolumeClaim {claim} is not mounted")))
+                Err(Error::new(
+                    Reason::VolumeUnavailable,
+                    format!("PersistentVolumeClaim {claim} is not mounted"),
+                ))
             }
             Places::Folders(folders) => folders.get(claim).cloned().ok_or_else(|| {
-                Error::new(Reason::VolumeUnavailable, format!("no folder stands for PersistentVolumeClaim {claim}"))
-                    .with_hint(format!("name a folder for the claim {claim}"))
+                Error::new(
+                    Reason::VolumeUnavailable,
+                    format!("no folder stands for PersistentVolumeClaim {claim}"),
+                )
+                .with_hint(format!("name a folder for the claim {claim}"))
             }),
         }
     }

@@ -1,4 +1,4 @@
-//! A folder of a PersistentVolumeClaim, or of a laptop. Files are written beside their place under a hidden name, and
+//! A folder of a claimed volume, or of a laptop. Files are written beside their place under a hidden name, and
 //! renamed.
 
 use std::fs::{self, File, Permissions};
@@ -51,7 +51,10 @@ impl VolumeStore {
         Ok(Self(Arc::new(folder)))
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let folder = self.0.clone();
         joined(tokio::task::spawn_blocking(move || work(&folder))).await
     }
@@ -59,7 +62,8 @@ impl VolumeStore {
 
 /// The result of work on a thread where waiting is allowed.
 async fn joined<T>(work: JoinHandle<Result<T>>) -> Result<T> {
-    work.await.map_err(|error| Error::new(Reason::InternalError, "work on a volume broke off").with_source(error))?
+    work.await
+        .map_err(|error| Error::new(Reason::InternalError, "work on a volume broke off").with_source(error))?
 }
 
 impl Folder {
@@ -68,14 +72,14 @@ impl Folder {
     }
 
     fn failed(&self, doing: &str, path: &str, error: io::Error) -> Error {
-        let failure = Error::new(Reason::VolumeUnavailable, format!("{doing} {} failed: {error}", self.name(path)));
+        let failure =
+            Error::new(Reason::VolumeUnavailable, format!("{doing} {} failed: {error}", self.name(path)));
         let failure = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 failure.with_hint(format!("free space on the volume of claim {}, or enlarge it", self.claim))
             }
-            io::ErrorKind::ReadOnlyFilesystem => {
-                failure.with_hint(format!("choose an access mode of claim {} that allows writing", self.claim))
-            }
+            io::ErrorKind::ReadOnlyFilesystem => failure
+                .with_hint(format!("choose an access mode of claim {} that allows writing", self.claim)),
             _ => failure,
         };
         failure.with_source(error)
@@ -92,7 +96,8 @@ impl Folder {
         let mut place = self.base.clone();
         for part in path.split('/') {
             if matches!(part, "" | "." | "..") || part.contains('\0') {
-                let message = format!("{path:?} is not a path inside of PersistentVolumeClaim {}", self.claim);
+                let message =
+                    format!("{path:?} is not a path inside of PersistentVolumeClaim {}", self.claim);
                 return Err(Error::new(Reason::InvalidSpec, message));
             }
             place.push(part);
@@ -149,7 +154,9 @@ impl Folder {
         let path = self.relative(key);
         match File::open(self.place(&path)?) {
             Ok(file) => Ok(Some(file)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(error) => Err(self.failed("opening", &path, error)),
         }
     }
@@ -171,7 +178,8 @@ impl Folder {
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
             let path = self.relative(&folder);
-            let place = if path.is_empty() { self.base.clone() } else { self.place(path.trim_end_matches('/'))? };
+            let place =
+                if path.is_empty() { self.base.clone() } else { self.place(path.trim_end_matches('/'))? };
             let failed = |error| self.failed("listing", &path, error);
             let entries = match fs::read_dir(place) {
                 Ok(entries) => entries,
@@ -245,7 +253,10 @@ impl Store for VolumeStore {
 
     async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         let path = key.to_owned();
-        let file = self.run(move |folder| folder.open(&path)).await?.ok_or_else(|| super::missing(&self.uri(key)))?;
+        let file = self
+            .run(move |folder| folder.open(&path))
+            .await?
+            .ok_or_else(|| super::missing(&self.uri(key)))?;
         let (folder, path) = (self.0.clone(), self.0.relative(key));
         let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE);
         Ok(pieces.map(move |piece| piece.map_err(|error| folder.failed("reading", &path, error))).boxed())

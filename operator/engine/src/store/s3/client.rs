@@ -23,7 +23,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// S3 may take minutes to complete a big upload.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
-const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
+const COMPLETE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A body that travels more slowly than this is given up: 64 KiB a second.
 const SLOWEST: u64 = 64 * 1024;
@@ -34,7 +34,8 @@ const STALLED: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
 
 pub(super) fn new(s3: &S3, secrets: Arc<dyn Secrets>) -> Result<Client> {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let region = Region::new(s3.region.clone());
     let credentials = match &s3.credentials_secret_ref {
         Some(secret) => SharedCredentialsProvider::new(FromSecret::new(secrets, secret.name.clone())?),

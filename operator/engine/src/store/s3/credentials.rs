@@ -18,7 +18,7 @@ const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 
 /// How long a Secret's keys are used before it is read again.
-const REREAD: Duration = Duration::from_secs(300);
+const REREAD: Duration = Duration::from_mins(5);
 
 /// Keys from a Secret, which is read again from time to time, so that a rotated one needs no restart.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ impl FromSecret {
         let key_id = self.secrets.read_text(&self.name, ACCESS_KEY_ID)?;
         let key = self.secrets.read_text(&self.name, SECRET_ACCESS_KEY)?;
         let token = match self.secrets.find(&self.name, SESSION_TOKEN)? {
-            Some(_) => Some(self.secrets.read_text(&self.name, SESSION_TOKEN)?).filter(|token| !token.is_empty()),
+            Some(_) => {
+                Some(self.secrets.read_text(&self.name, SESSION_TOKEN)?).filter(|token| !token.is_empty())
+            }
             None => None,
         };
         Ok(Credentials::new(key_id, key, token, SystemTime::now().checked_add(REREAD), "Secret"))

@@ -49,14 +49,25 @@ pub(super) struct Place {
 fn reason(code: Option<&str>, status: u16) -> Reason {
     match (code.unwrap_or_default(), status) {
         (
-            "NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed"
-            | "IllegalLocationConstraintException" | "IncorrectEndpoint",
+            "NoSuchBucket"
+            | "InvalidBucketName"
+            | "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
+            | "IncorrectEndpoint",
             _,
         )
         | (_, 301) => Reason::BucketNotFound,
         (
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"
-            | "InvalidSecurity" | "NotSignedUp" | "RequestTimeTooSkewed",
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidSecurity"
+            | "NotSignedUp"
+            | "RequestTimeTooSkewed",
             _,
         )
         | (_, 401) => Reason::CredentialsRefused,
@@ -64,8 +75,12 @@ fn reason(code: Option<&str>, status: u16) -> Reason {
             Reason::ChecksumMismatch
         }
         ("KeyTooLongError", _) => Reason::InvalidSpec,
-        ("SlowDown" | "RequestTimeout" | "ServiceUnavailable" | "InternalError", _) | (_, 500..) => Reason::StoreError,
-        ("AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "MethodNotAllowed", _) | (_, 403) => Reason::AccessDenied,
+        ("SlowDown" | "RequestTimeout" | "ServiceUnavailable" | "InternalError", _) | (_, 500..) => {
+            Reason::StoreError
+        }
+        ("AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "MethodNotAllowed", _) | (_, 403) => {
+            Reason::AccessDenied
+        }
         _ => Reason::StoreError,
     }
 }
@@ -93,11 +108,18 @@ impl Place {
             }
             SdkError::ResponseError(answer) => {
                 let status = answer.raw().status().as_u16();
-                let message = format!("{} answers in a way that is not S3's (HTTP status {status}): {}", self.name(), chain(error));
+                let message = format!(
+                    "{} answers in a way that is not S3's (HTTP status {status}): {}",
+                    self.name(),
+                    chain(error)
+                );
                 Error::new(Reason::StoreError, message)
             }
             SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => self.unreachable(error),
-            _ => Error::new(Reason::InternalError, format!("a request to {} cannot be made: {}", self.name(), chain(error))),
+            _ => Error::new(
+                Reason::InternalError,
+                format!("a request to {} cannot be made: {}", self.name(), chain(error)),
+            ),
         }
     }
 
@@ -120,10 +142,17 @@ impl Place {
         }
         let Self { bucket, region: ours, .. } = self;
         let message = match reason {
-            Reason::BucketNotFound => format!("{} has no bucket {bucket} for region {ours}: {answer}", self.name()),
+            Reason::BucketNotFound => {
+                format!("{} has no bucket {bucket} for region {ours}: {answer}", self.name())
+            }
             Reason::CredentialsRefused => format!("{} refuses {}: {answer}", self.name(), self.identity()),
             Reason::AccessDenied => {
-                format!("{} refuses {} on {bucket}/{key} to {}: {answer}", self.name(), action.as_str(), self.identity())
+                format!(
+                    "{} refuses {} on {bucket}/{key} to {}: {answer}",
+                    self.name(),
+                    action.as_str(),
+                    self.identity()
+                )
             }
             _ => format!("{} on {bucket}/{key} at {} failed: {answer}", action.as_str(), self.name()),
         };
@@ -134,17 +163,32 @@ impl Place {
         }
     }
 
-    fn hint(&self, reason: Reason, action: Action, code: Option<&str>, region: Option<&str>) -> Option<String> {
+    fn hint(
+        &self,
+        reason: Reason,
+        action: Action,
+        code: Option<&str>,
+        region: Option<&str>,
+    ) -> Option<String> {
         let Self { bucket, owner, .. } = self;
         match (reason, code, region) {
             (Reason::BucketNotFound, _, Some(region)) if region != self.region => {
                 Some(format!("set region of the ExportSink to {region}"))
             }
-            (Reason::BucketNotFound, Some("AuthorizationHeaderMalformed" | "IncorrectEndpoint" | "PermanentRedirect"), _) => {
-                Some(format!("correct region and endpoint of the ExportSink: bucket {bucket} is in another region than {}", self.region))
+            (
+                Reason::BucketNotFound,
+                Some("AuthorizationHeaderMalformed" | "IncorrectEndpoint" | "PermanentRedirect"),
+                _,
+            ) => Some(format!(
+                "correct region and endpoint of the ExportSink: bucket {bucket} is in another region than {}",
+                self.region
+            )),
+            (Reason::BucketNotFound, ..) => {
+                Some(format!("create the bucket {bucket}, or correct bucket and region of the ExportSink"))
             }
-            (Reason::BucketNotFound, ..) => Some(format!("create the bucket {bucket}, or correct bucket and region of the ExportSink")),
-            (Reason::CredentialsRefused, Some("RequestTimeTooSkewed"), _) => Some("set the clock of the pod's node".to_owned()),
+            (Reason::CredentialsRefused, Some("RequestTimeTooSkewed"), _) => {
+                Some("set the clock of the pod's node".to_owned())
+            }
             (Reason::CredentialsRefused, ..) => Some(match &self.secret {
                 Some(secret) => format!("correct the keys in Secret {secret}"),
                 None => "check the role of the ExportSink's service account".to_owned(),
@@ -165,20 +209,28 @@ impl Place {
             let message = format!("there are no credentials for {}: {}", self.name(), chain(error));
             return Error::new(Reason::CredentialsRefused, message).with_hint(match &self.secret {
                 Some(secret) => format!("correct the keys in Secret {secret}"),
-                None => "set credentialsSecretRef of the ExportSink, or serviceAccountName to one that has a role".to_owned(),
+                None => {
+                    "set credentialsSecretRef of the ExportSink, or serviceAccountName to one that has a role"
+                        .to_owned()
+                }
             });
         }
         let text = chain(error);
-        let failure = Error::new(Reason::StoreUnreachable, format!("{} cannot be reached: {text}", self.name()));
+        let failure =
+            Error::new(Reason::StoreUnreachable, format!("{} cannot be reached: {text}", self.name()));
         if text.contains("certificate") {
-            return failure.with_hint("check the endpoint's certificate, or add its authority to the image's");
+            return failure
+                .with_hint("check the endpoint's certificate, or add its authority to the image's");
         }
         failure
     }
 
     /// The store's name in messages.
     fn name(&self) -> String {
-        self.endpoint.as_ref().map_or_else(|| format!("S3 in {}", self.region), |endpoint| format!("the S3 server at {endpoint}"))
+        self.endpoint.as_ref().map_or_else(
+            || format!("S3 in {}", self.region),
+            |endpoint| format!("the S3 server at {endpoint}"),
+        )
     }
 
     fn identity(&self) -> String {

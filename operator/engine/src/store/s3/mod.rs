@@ -43,7 +43,11 @@ pub(super) struct S3Store {
 
 impl fmt::Debug for S3Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("S3Store").field("place", &self.place).field("prefix", &self.prefix).finish_non_exhaustive()
+        formatter
+            .debug_struct("S3Store")
+            .field("place", &self.place)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -187,7 +191,8 @@ impl Store for S3Store {
 
     async fn probe(&self, reading: bool) -> Result<()> {
         let name = format!(".pgexport-probe-{:016x}", rand::random::<u64>());
-        let mut upload = upload::S3Upload::new(self.clone(), self.key(&name), "application/octet-stream".to_owned());
+        let mut upload =
+            upload::S3Upload::new(self.clone(), self.key(&name), "application/octet-stream".to_owned());
         if let Err(error) = upload.part(Bytes::from_static(b"pgexport")).await {
             // The first failure says more than that of the abort.
             let _ = upload.try_abort().await;

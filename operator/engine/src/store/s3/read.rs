@@ -85,6 +85,10 @@ pub(super) fn broken(uri: &str, error: &ByteStreamError) -> Error {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    let reason = if text.to_ascii_lowercase().contains("checksum") { Reason::ChecksumMismatch } else { Reason::StoreError };
+    let reason = if text.to_ascii_lowercase().contains("checksum") {
+        Reason::ChecksumMismatch
+    } else {
+        Reason::StoreError
+    };
     Error::new(reason, format!("reading {uri} broke off: {text}"))
 }

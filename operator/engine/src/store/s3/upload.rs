@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 use pgexport_api::reason::Reason;
 use tokio::task::{JoinError, JoinSet};
 
 use super::error::Action;
 use super::{S3Store, client, status};
 use crate::error::{Error, Result};
+use crate::output::Crc64NvmeHasher;
 use crate::store::{PARTS_IN_FLIGHT, Pending, PutMode, Store, Upload};
 
 /// How long an abort waits for parts that are on their way: one that arrives after the abort would stay in the bucket.
@@ -29,7 +27,7 @@ pub(super) struct S3Upload {
     media_type: String,
     id: Option<String>,
     parts: i32,
-    crc: Digest,
+    crc: Crc64NvmeHasher,
     stored: Vec<CompletedPart>,
     travelling: JoinSet<Result<CompletedPart>>,
 }
@@ -42,7 +40,7 @@ impl S3Upload {
             media_type,
             id: None,
             parts: 0,
-            crc: Digest::new(CrcAlgorithm::Crc64Nvme),
+            crc: Crc64NvmeHasher::default(),
             stored: Vec::new(),
             travelling: JoinSet::new(),
         }
@@ -121,7 +119,13 @@ impl Upload for S3Upload {
         stored.sort_unstable_by_key(|part| part.part_number);
         Ok(match id {
             None => Box::new(PendingEmpty { store, key, media_type }),
-            Some(id) => Box::new(PendingUpload { store, key, id, crc64nvme: STANDARD.encode(crc.finalize().to_be_bytes()), parts: stored }),
+            Some(id) => Box::new(PendingUpload {
+                store,
+                key,
+                id,
+                crc64nvme: crc.checksum().to_string(),
+                parts: stored,
+            }),
         })
     }
 
@@ -131,7 +135,13 @@ impl Upload for S3Upload {
     }
 }
 
-async fn store_part(store: S3Store, key: String, id: String, number: i32, body: Bytes) -> Result<CompletedPart> {
+async fn store_part(
+    store: S3Store,
+    key: String,
+    id: String,
+    number: i32,
+    body: Bytes,
+) -> Result<CompletedPart> {
     let settings = client::carrying(body.len());
     let request = store
         .client
@@ -206,7 +216,8 @@ impl PendingUpload {
 #[async_trait]
 impl Pending for PendingUpload {
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
+        let parts =
+            CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
         let answer = self
             .store
             .client

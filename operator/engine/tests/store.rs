@@ -1,0 +1,190 @@
+//! Every backend keeps the store's contract; a real S3 server and a folder are tried.
+
+mod support;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use pgexport_api::reason::Reason;
+use pgexport_engine::Result;
+use pgexport_engine::output::{Crc64NvmeHasher, FileWriter};
+use pgexport_engine::store::{Put, PutMode, Store};
+use sha2::{Digest, Sha256};
+use support::{Backend, noise};
+
+const TYPE: &str = "application/octet-stream";
+
+macro_rules! on_every_backend {
+    ($($name:ident)+) => {
+        mod s3 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&super::Backend::s3().await).await;
+            })+
+        }
+        mod volume {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&super::Backend::volume().await).await;
+            })+
+        }
+    };
+}
+
+on_every_backend! {
+    a_file_of_any_size_is_invisible_until_it_is_committed_and_then_whole
+    a_file_that_is_given_up_leaves_nothing
+    a_file_replaces_an_earlier_one
+    a_document_is_created_by_exactly_one_of_many
+    a_document_can_be_replaced
+    keys_are_listed_in_order_by_prefix_and_deeply
+    keys_with_odd_characters_come_back_as_they_are
+    what_is_not_there_is_none_or_a_failure_that_names_it
+    a_probe_leaves_nothing
+}
+
+async fn whole(store: &dyn Store, key: &str) -> Result<Vec<u8>> {
+    store
+        .read(key)
+        .await?
+        .try_fold(Vec::new(), async |mut all, piece: Bytes| {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        })
+        .await
+}
+
+async fn a_file_of_any_size_is_invisible_until_it_is_committed_and_then_whole(backend: &Backend) {
+    let store = backend.store();
+    for size in [0, 1, 5 << 20, 20 << 20] {
+        let (key, bytes) = (format!("sizes/{size}"), noise(size));
+        let before = backend.visible().await;
+        let mut writer = FileWriter::begin(store.as_ref(), &key, TYPE).await.unwrap();
+        for piece in bytes.chunks(3_000_001) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        let file = writer.finish().await.unwrap();
+        assert_eq!(backend.visible().await, before, "{size} bytes before the commit");
+        assert_eq!(store.get(&key).await.unwrap(), None, "{size} bytes before the commit");
+
+        file.pending.commit().await.unwrap();
+        assert!(whole(store.as_ref(), &key).await.unwrap() == bytes, "{size} bytes after the commit");
+        assert_eq!((file.key, file.digest.bytes), (key, size as u64));
+        let mut crc = Crc64NvmeHasher::default();
+        crc.update(&bytes);
+        assert_eq!(file.digest.crc64nvme, crc.checksum());
+        let parts: Vec<_> = bytes
+            .chunks(8 << 20)
+            .map(|part| (part.len() as u64, hex::encode(Sha256::digest(part))))
+            .collect();
+        let digests: Vec<_> = file.digest.parts.into_iter().map(|part| (part.bytes, part.sha256)).collect();
+        assert_eq!(digests, parts);
+    }
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
+}
+
+async fn a_file_that_is_given_up_leaves_nothing(backend: &Backend) {
+    let store = backend.store();
+    store.upload("before the first part", TYPE).await.unwrap().abort().await;
+
+    let mut under_way = FileWriter::begin(store.as_ref(), "under way", TYPE).await.unwrap();
+    under_way.write(noise(20 << 20).into()).await.unwrap();
+    under_way.abort().await;
+
+    let mut finished = FileWriter::begin(store.as_ref(), "finished", TYPE).await.unwrap();
+    finished.write(noise(9 << 20).into()).await.unwrap();
+    let finished = finished.finish().await.unwrap();
+    assert_eq!(backend.left_behind().await.len(), 1, "the check sees what is left behind");
+    finished.pending.abort().await;
+
+    FileWriter::begin(store.as_ref(), "empty", TYPE)
+        .await
+        .unwrap()
+        .finish()
+        .await
+        .unwrap()
+        .pending
+        .abort()
+        .await;
+    assert_eq!(backend.visible().await, Vec::<String>::new());
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
+}
+
+async fn a_file_replaces_an_earlier_one(backend: &Backend) {
+    let store = backend.store();
+    for text in ["first", "second"] {
+        let mut writer = FileWriter::begin(store.as_ref(), "a/file", TYPE).await.unwrap();
+        writer.write(text.into()).await.unwrap();
+        writer.finish().await.unwrap().pending.commit().await.unwrap();
+    }
+    assert_eq!(backend.bytes("a/file").await, b"second");
+}
+
+async fn a_document_is_created_by_exactly_one_of_many(backend: &Backend) {
+    let store = backend.store();
+    let creators =
+        (0..8).map(|number: u8| {
+            let store = store.clone();
+            async move {
+                (number, store.put("plan.json", vec![number].into(), TYPE, PutMode::Create).await.unwrap())
+            }
+        });
+    let created: Vec<_> = futures::stream::iter(creators).buffer_unordered(8).collect().await;
+    let winners: Vec<u8> =
+        created.iter().filter(|(_, put)| *put == Put::Written).map(|(number, _)| *number).collect();
+    assert_eq!(winners.len(), 1, "{created:?}");
+    assert_eq!(store.get("plan.json").await.unwrap().unwrap(), winners);
+    let again = store.put("plan.json", "later".into(), TYPE, PutMode::Create).await.unwrap();
+    assert_eq!((again, backend.bytes("plan.json").await), (Put::Exists, winners));
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
+}
+
+async fn a_document_can_be_replaced(backend: &Backend) {
+    let store = backend.store();
+    for text in ["one", "other"] {
+        assert_eq!(
+            store.put("deep/er/doc", text.into(), TYPE, PutMode::Replace).await.unwrap(),
+            Put::Written
+        );
+        assert_eq!(store.get("deep/er/doc").await.unwrap().unwrap(), text);
+    }
+}
+
+async fn keys_are_listed_in_order_by_prefix_and_deeply(backend: &Backend) {
+    let store = backend.store();
+    for key in ["b/2", "b/10", "b/1/x", "bb", "a"] {
+        store.put(key, "x".into(), TYPE, PutMode::Create).await.unwrap();
+    }
+    let unfinished = store.upload("b/0", TYPE).await.unwrap();
+    assert_eq!(store.list("b/").await.unwrap(), ["b/1/x", "b/10", "b/2"]);
+    assert_eq!(store.list("b").await.unwrap(), ["b/1/x", "b/10", "b/2", "bb"]);
+    assert_eq!(store.list("b/1").await.unwrap(), ["b/1/x", "b/10"]);
+    assert_eq!(store.list("").await.unwrap().len(), 5);
+    assert_eq!(store.list("none/").await.unwrap(), Vec::<String>::new());
+    unfinished.abort().await;
+}
+
+async fn keys_with_odd_characters_come_back_as_they_are(backend: &Backend) {
+    let store = backend.store();
+    let key = "day=2026-11-23/a b+c%20d&e'f(g)~h!/grün-雪.json";
+    let mut writer = FileWriter::begin(store.as_ref(), key, TYPE).await.unwrap();
+    writer.write("odd".into()).await.unwrap();
+    writer.finish().await.unwrap().pending.commit().await.unwrap();
+    assert_eq!(store.list("day=").await.unwrap(), [key]);
+    assert_eq!(whole(store.as_ref(), key).await.unwrap(), b"odd");
+    assert_eq!(backend.bytes(key).await, b"odd");
+}
+
+async fn what_is_not_there_is_none_or_a_failure_that_names_it(backend: &Backend) {
+    let store = backend.store();
+    assert_eq!(store.get("none/such").await.unwrap(), None);
+    let error = whole(store.as_ref(), "none/such").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::StoreError);
+    assert!(error.to_string().contains("none/such"), "{error}");
+}
+
+async fn a_probe_leaves_nothing(backend: &Backend) {
+    backend.store().probe(false).await.unwrap();
+    backend.store().probe(true).await.unwrap();
+    assert_eq!(backend.visible().await, Vec::<String>::new());
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
+}
