@@ -19,6 +19,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The process cannot be told to stop.
+    #[error("cannot wait for signals")]
+    Signal(#[source] std::io::Error),
+    /// A part of the controller panicked.
+    #[error("a part of the controller ended unexpectedly")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 /// Why a reconciliation could not be carried through. All of these are tried again.

@@ -1,0 +1,145 @@
+//! What is to be done about an ExportJob: a pure function of what was observed, of the former status, and of the time.
+//!
+//! The status is written before actions are carried out, and with the resource version that was decided upon. So the
+//! number of an attempt is taken before its Job exists, and whoever decided upon stale facts creates nothing. A Job's name
+//! follows from that number: what a crash left out is simply done by the next decision.
+
+mod draft;
+mod failed;
+mod pending;
+mod progress;
+mod supervise;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pgexport_api::job::ChildKind;
+use pgexport_api::order::Refusal;
+use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
+
+use super::child::Child;
+use super::validate::Validated;
+use crate::event::Notice;
+use crate::job::fact::JobFacts;
+use draft::Draft;
+
+/// The ExportJob that is decided about.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Its generation.
+    pub generation: i64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its spec.
+    pub spec: &'a ExportJobSpec,
+}
+
+/// What was observed. A Job that the status records, or whose turn it is, and that is not in `jobs`, does not exist.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The ExportJob's Jobs.
+    pub jobs: Vec<JobFacts>,
+    /// Names of Jobs that it would create and that belong to somebody else.
+    pub foreign: Vec<String>,
+    /// Why the API server refused to create the last Job.
+    pub refused: Option<String>,
+}
+
+/// What is to be done at the API server. All of it is idempotent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Create a Job and its ConfigMap.
+    EnsureJob(Child),
+    /// Create the ConfigMap of a Job that exists, where a crash left it out.
+    EnsureOrder {
+        /// The Job.
+        child: Child,
+        /// Its uid.
+        uid: String,
+    },
+    /// Delete a Job.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+}
+
+/// A decision. First the status is written, then the Events, then the actions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The new status.
+    pub status: ExportJobStatus,
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// What to tell.
+    pub events: Vec<Notice>,
+    /// When to decide anew, if nothing changes before.
+    pub requeue: Option<Duration>,
+}
+
+impl Observed {
+    fn find(&self, name: &str) -> Option<&JobFacts> {
+        self.jobs.iter().find(|job| job.name == name)
+    }
+}
+
+/// The names of Jobs whose absence must be certain, before it is decided.
+#[must_use]
+pub fn expected_jobs(name: &str, uid: &str, prior: &ExportJobStatus) -> Vec<String> {
+    let mut names: Vec<String> = current(prior).map(|child| child.name(name, uid)).into_iter().collect();
+    if names.is_empty() {
+        return names;
+    }
+    names.extend(
+        prior
+            .jobs
+            .iter()
+            .map(|job| job.name.clone())
+            .filter(|recorded| !names.contains(recorded))
+            .collect::<Vec<_>>(),
+    );
+    names
+}
+
+/// The Job whose turn it is.
+#[must_use]
+pub fn current(prior: &ExportJobStatus) -> Option<Child> {
+    match prior.phase? {
+        Phase::Exporting => Some(Child::export(prior.attempts)),
+        Phase::Transferring => Some(Child::transfer(prior.attempts, prior.transfer_attempts)),
+        Phase::Pending | Phase::Succeeded | Phase::Failed => None,
+    }
+}
+
+/// Decides. `now` is in whole seconds, as the API keeps times.
+#[must_use]
+pub fn decide(
+    subject: &Subject<'_>,
+    verdict: &Result<Validated, Refusal>,
+    observed: &Observed,
+    prior: &ExportJobStatus,
+    now: Timestamp,
+) -> Decision {
+    let mut draft = Draft::new(subject, verdict, observed, prior, now);
+    match prior.phase.unwrap_or(Phase::Pending) {
+        Phase::Succeeded | Phase::Failed => draft.leave_nothing_running(),
+        Phase::Pending => pending::pending(&mut draft),
+        Phase::Exporting => supervise::supervise(&mut draft, Child::export(prior.attempts)),
+        Phase::Transferring if draft.is_waiting_for_next_attempt() => {}
+        Phase::Transferring if draft.failures().next_attempt_time.is_some() => {
+            draft.begin(ChildKind::Transfer)
+        }
+        Phase::Transferring => {
+            supervise::supervise(&mut draft, Child::transfer(prior.attempts, prior.transfer_attempts));
+        }
+    }
+    draft.finish()
+}

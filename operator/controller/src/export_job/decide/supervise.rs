@@ -1,0 +1,202 @@
+//! While an attempt is under way: what has become of its Job?
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pgexport_api::condition::{self, ConditionType, Truth};
+use pgexport_api::job::{ChildKind, Output};
+use pgexport_api::order::Refusal;
+use pgexport_api::report::{Delivered, Exported, Outcome};
+use pgexport_api::{Phase, Reason};
+
+use super::draft::{Draft, SOON, human_duration, number, signed};
+use super::{Action, failed, pending, progress};
+use crate::event::Notice;
+use crate::export_job::child::{Child, MAX_RERUNS};
+use crate::job::fact::{JobFacts, JobState};
+use crate::job::failure;
+
+/// How often workers are asked for their counters.
+const POLL: Duration = Duration::from_secs(3);
+/// How often a Job that is coming to its end is looked at.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Supervises an attempt, which is its first run and the reruns of it.
+pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
+    let observed = draft.observed;
+    let recorded = draft.prior.jobs.iter().find(|job| job.kind == attempt.kind).map(|job| job.name.as_str());
+    if let Some(name) = recorded.filter(|name| observed.find(name).is_none()) {
+        failed::failed(
+            draft,
+            attempt,
+            &failure::failure(Reason::WorkerLost, format!("Job {name} was deleted before it was done")),
+        );
+        return;
+    }
+    let latest = attempt.runs().rev().find_map(|run| Some((run, observed.find(&draft.name(run))?)));
+    let Some((run, job)) = latest else {
+        ensure(draft, attempt);
+        return;
+    };
+    draft.record_job(run.kind, job);
+    match &job.state {
+        JobState::Complete => match (job.success(), run.kind) {
+            (Some(Outcome::Exported(totals)), ChildKind::Export) => exported(draft, job, totals),
+            (Some(Outcome::Delivered(totals)), _) => delivered(draft, job, totals),
+            _ => without_report(draft, run, job),
+        },
+        _ if job.has_settled(draft.now) && matches!(job.state, JobState::Active) => {
+            let deleted = format!("Job {} was deleted before it was done", job.name);
+            failed::failed(draft, attempt, &failure::failure(Reason::WorkerLost, deleted));
+        }
+        _ if job.has_settled(draft.now) => {
+            let failure = failure::of_job(job, &deadline_field(draft, run.kind));
+            failed::failed(draft, attempt, &failure);
+        }
+        JobState::Active if job.is_live() => under_way(draft, run, job),
+        _ => {
+            draft.reconciling("Ending", &format!("Job {} is coming to its end", job.name));
+            draft.wake_in(ENDING);
+        }
+    }
+}
+
+/// Asks for a Job that is not there.
+fn ensure(draft: &mut Draft<'_>, child: Child) {
+    let name = draft.name(child);
+    if draft.observed.foreign.contains(&name) {
+        let message = format!("a Job {name} exists that does not belong to this ExportJob: remove it");
+        pending::blocked(draft, &Refusal { reason: Reason::PodNotStarted, message });
+        return;
+    }
+    match draft.verdict {
+        Err(refusal) => pending::blocked(draft, refusal),
+        Ok(validated) => {
+            if let Some(refusal) = pending::moved(draft, validated) {
+                pending::blocked(draft, &refusal);
+                return;
+            }
+            if let Some(said) = &draft.observed.refused {
+                let message = format!("Job {name} cannot be created: {said}");
+                pending::blocked(draft, &Refusal { reason: Reason::PodNotStarted, message });
+            }
+            if draft.status.phase.is_some_and(|phase| !phase.is_terminal()) {
+                draft.act(Action::EnsureJob(child));
+                draft.wake_in(SOON);
+            }
+        }
+    }
+}
+
+fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
+    let (kind, doing) = match run.kind {
+        ChildKind::Export => (ConditionType::Exported, "Exporting"),
+        ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
+    };
+    if job.is_waiting() && draft.verdict.is_ok() {
+        draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone() });
+    }
+    // Pods that ran may be gone; that they did is remembered.
+    let has_run =
+        condition::find(&draft.prior.conditions, kind).is_some_and(|condition| condition.reason == doing);
+    if !has_run && !job.has_started() {
+        starting(draft, run, job, doing);
+        return;
+    }
+    draft.condition(kind, Truth::False, doing, "not all chunks are done");
+    let mut failures = draft.failures();
+    if failures.environment == 0 && failures.environment_since.take().is_some() {
+        draft.set_failures(failures);
+    }
+    draft.status.progress = Some(progress::under_way(draft.status.progress.as_ref(), run.kind, job));
+    match job.trouble.as_ref().filter(|_| !job.is_running()) {
+        Some(trouble) => {
+            draft.stalled(trouble.reason, &format!("{}; {}", trouble.message, trouble.reason.hint()))
+        }
+        None => draft.reconciling(doing, &format!("{doing}: attempt {}", number(run))),
+    }
+    draft.wake_in(POLL);
+}
+
+fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts, doing: &str) {
+    let is_first = run.kind == ChildKind::Export && run.attempt == 1;
+    let deadline = draft.start_deadline(is_first, job.created);
+    let trouble = job.trouble.as_ref().map_or_else(
+        || failure::failure(Reason::PodNotStarted, format!("no pod of Job {} runs yet", job.name)),
+        |trouble| failure::failure(trouble.reason, format!("Job {}: {}", job.name, trouble.message)),
+    );
+    if draft.now >= deadline {
+        let message = format!("{}; no pod was running within {}", trouble.message, draft.start_field());
+        draft.fail(&failure::failure(trouble.reason, message));
+        return;
+    }
+    if job.trouble.is_some() {
+        draft.record_error(&trouble);
+        draft.stalled(trouble.reason, &failure::sentence(&trouble));
+    } else {
+        draft.reconciling("Starting", &format!("{doing}: attempt {} is starting", number(run)));
+    }
+    draft.wake_at(deadline);
+    draft.wake_in(SOON);
+}
+
+/// All is in staging: the totals are kept, because pods may be collected, and the transfer begins.
+fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
+    draft.status.progress = Some(progress::exported(totals));
+    draft.status.snapshot_time = Some(whole_seconds(totals.snapshot_time));
+    draft.status.failures = None;
+    let message = format!("{} chunks with {} rows are in staging", totals.chunks, totals.rows);
+    draft.condition(ConditionType::Exported, Truth::True, "Exported", &message);
+    draft.tell(Notice::normal("Exported", message).about(&job.name));
+    draft.begin(ChildKind::Transfer);
+}
+
+fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
+    let location = draft.status.location.clone().unwrap_or_default();
+    let message = format!("{} files with {} rows are at {location}", totals.files, totals.rows);
+    draft.status.progress = Some(progress::delivered(totals));
+    draft.status.snapshot_time.get_or_insert(whole_seconds(totals.snapshot_time));
+    draft.status.output = Some(Output {
+        location,
+        manifest: totals.manifest.clone(),
+        manifest_sha256: totals.manifest_sha256.clone(),
+        files: totals.files,
+        rows: totals.rows,
+        bytes: totals.bytes,
+    });
+    draft.end(Phase::Succeeded);
+    condition::remove(&mut draft.status.conditions, ConditionType::Reconciling);
+    condition::remove(&mut draft.status.conditions, ConditionType::Stalled);
+    draft.condition(ConditionType::Exported, Truth::True, "Exported", "all chunks are exported");
+    draft.condition(ConditionType::Delivered, Truth::True, "Delivered", &message);
+    draft.condition(ConditionType::Complete, Truth::True, "Delivered", &message);
+    draft.condition(ConditionType::Ready, Truth::True, "Complete", &message);
+    draft.status.message = Some(message.clone());
+    draft.tell(Notice::normal("Complete", message).about(&job.name));
+    draft.leave_nothing_running();
+}
+
+/// A Job that ended well, whose pods were collected before their last word was read, is run again under a new name.
+fn without_report(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
+    if run.rerun < MAX_RERUNS {
+        draft.reconciling("Rerunning", &format!("Job {} ended without a report and is run again", job.name));
+        ensure(draft, run.rerun(run.rerun + 1));
+    } else {
+        let message = format!("Job {} and its reruns ended without a report", job.name);
+        failed::failed(draft, run, &failure::failure(Reason::WorkerLost, message));
+    }
+}
+
+fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
+    let deadlines = &draft.subject.spec.deadlines;
+    let (field, deadline) = match kind {
+        ChildKind::Export => ("run", deadlines.run),
+        ChildKind::Transfer => ("transfer", deadlines.transfer),
+    };
+    format!("spec.deadlines.{field} ({})", human_duration(signed(deadline.into())))
+}
+
+/// The API keeps times in whole seconds.
+fn whole_seconds(time: jiff::Timestamp) -> Time {
+    Time(jiff::Timestamp::from_second(time.as_second()).unwrap_or(time))
+}

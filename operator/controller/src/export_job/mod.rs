@@ -1,0 +1,72 @@
+//! Reconciles ExportJobs.
+
+pub mod apply;
+pub mod child;
+pub mod decide;
+pub mod dereference;
+pub mod observe;
+pub mod render;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use pgexport_api::ExportJob;
+
+use crate::context::{Context, whole_seconds_now};
+use crate::error::ReconcileError;
+use crate::event;
+use crate::status::Written;
+use decide::Subject;
+use render::Rendering;
+
+/// After a conflict, the watch brings the newer object; this is for when it does not.
+const AFTER_CONFLICT: Duration = Duration::from_secs(2);
+
+/// One reconciliation of an ExportJob.
+pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action, ReconcileError> {
+    let (Some(namespace), Some(owner)) = (job.namespace(), job.controller_owner_ref(&())) else {
+        return Ok(Action::await_change());
+    };
+    if job.meta().deletion_timestamp.is_some() {
+        // The garbage collector deletes what it owns.
+        return Ok(Action::await_change());
+    }
+    let now = whole_seconds_now();
+    let prior = job.status.clone().unwrap_or_default();
+    let name = job.name_any();
+    let subject = Subject {
+        name: &name,
+        uid: &owner.uid,
+        generation: job.meta().generation.unwrap_or_default(),
+        created: job.creation_timestamp().map_or(now, |time| time.0),
+        spec: &job.spec,
+    };
+
+    // dereference (client)
+    let references = dereference::dereference(context, &namespace, &job).await?;
+    // validate (pure)
+    let verdict = validate::validate(&namespace, &job, &references);
+    // observe (client)
+    let observed = observe::observe(context, &namespace, &job, &prior, now).await?;
+    // decide (pure)
+    let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
+    // status (client): before anything is done, so that nothing is done upon stale facts
+    if status::write(context, &namespace, &job, &prior, &decision.status).await? == Written::Conflict {
+        return Ok(Action::requeue(AFTER_CONFLICT));
+    }
+    event::publish(&context.recorder, &job.object_ref(&()), decision.events).await;
+    // render (pure) and apply (client)
+    let rendering = verdict.as_ref().ok().map(|validated| Rendering {
+        namespace: &namespace,
+        owner: owner.clone(),
+        spec: &job.spec,
+        validated,
+        image: &context.image,
+    });
+    apply::apply(context, &namespace, &owner.uid, rendering.as_ref(), &decision.actions).await?;
+    Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
+}

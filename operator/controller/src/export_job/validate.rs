@@ -1,0 +1,189 @@
+//! From an ExportJob and what it refers to, to an order that can be carried out, or to the reason why not. No I/O.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use pgexport_api::condition::{self, Condition, ConditionType};
+use pgexport_api::order::{DeliveryPath, Input, Order, Refusal, RunOrder, Task, resolve};
+use pgexport_api::{ExportJob, ExportSink, ExportSource, Reason};
+
+use super::dereference::{Reference, References};
+use crate::job::mount::Mounts;
+use crate::job::order;
+
+/// An ExportJob that can be carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validated {
+    /// What its workers are told; the attempt's number is filled in when a Job is rendered.
+    pub order: RunOrder,
+    /// What pods that export see.
+    pub export_mounts: Mounts,
+    /// What pods that transfer see.
+    pub transfer_mounts: Mounts,
+    /// Whether what it refers to is ready.
+    pub readiness: Readiness,
+}
+
+/// Whether source, sink and staging are ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// All of them are.
+    Ready,
+    /// One is being probed.
+    Probing(String),
+    /// One is not.
+    NotReady(Refusal),
+}
+
+/// Validates `job`.
+pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Result<Validated, Refusal> {
+    let (source_name, sink_name) = (&job.spec.source_ref.name, &job.spec.sink_ref.name);
+    let source = found(
+        &references.source,
+        "ExportSource",
+        source_name,
+        namespace,
+        "spec.sourceRef.name",
+        Reason::SourceNotReady,
+    )?;
+    let sink = found(
+        &references.sink,
+        "ExportSink",
+        sink_name,
+        namespace,
+        "spec.sinkRef.name",
+        Reason::SinkNotReady,
+    )?;
+    let staging = match &references.staging {
+        Some(Reference::Found(staging)) => Some(staging.as_ref()),
+        // `resolve` refuses a missing staging, where one is needed.
+        Some(Reference::Missing | Reference::Malformed(_)) | None => None,
+    };
+    let uid = job.uid().unwrap_or_default();
+    let input = Input {
+        namespace,
+        name: &job.name_any(),
+        uid: &uid,
+        created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        job: &job.spec,
+        source: &source.spec,
+        sink: &sink.spec,
+        staging: staging.map(|staging| &staging.spec),
+        staging_on_volume: false,
+    };
+    let order = resolve(&input, 1)?;
+    fits(&order)?;
+
+    let with_source =
+        || Mounts::default().with_source(&order.source.postgres, source.spec.service_account_name.as_deref());
+    let sink_account = sink.spec.service_account_name.as_deref();
+    let (export_mounts, transfer_mounts, needed_staging) = match &order.delivery {
+        DeliveryPath::Direct => {
+            (with_source().with_target(&order.sink.target, sink_account), Mounts::default(), None)
+        }
+        DeliveryPath::Staged { staging: named } => {
+            let account = staging.and_then(|staging| staging.spec.service_account_name.as_deref());
+            let transfer = Mounts::default()
+                .with_target(&named.target, account)
+                .with_target(&order.sink.target, sink_account);
+            (with_source().with_target(&named.target, account), transfer, staging)
+        }
+    };
+    one_identity("export", &export_mounts.service_accounts)?;
+    one_identity("transfer", &transfer_mounts.service_accounts)?;
+    let readiness = readiness(source, sink, needed_staging);
+    Ok(Validated { order, export_mounts, transfer_mounts, readiness })
+}
+
+fn found<'a, K>(
+    reference: &'a Reference<K>,
+    kind: &str,
+    name: &str,
+    namespace: &str,
+    field: &str,
+    not_ready: Reason,
+) -> Result<&'a K, Refusal> {
+    match reference {
+        Reference::Found(object) => Ok(object),
+        Reference::Missing => Err(Refusal {
+            reason: Reason::ReferenceNotFound,
+            message: format!(
+                "{kind} {name} does not exist in namespace {namespace}: create it, or name an existing one in {field} of a new ExportJob"
+            ),
+        }),
+        Reference::Malformed(error) => Err(Refusal {
+            reason: not_ready,
+            message: format!(
+                "{kind} {name} cannot be read: {error}; apply it again with the field corrected"
+            ),
+        }),
+    }
+}
+
+fn fits(run: &RunOrder) -> Result<(), Refusal> {
+    let bytes = order::to_json(&Order::new(Task::Run(Box::new(run.clone())))).len();
+    if bytes < order::MAX_BYTES {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: Reason::InvalidSpec,
+        message: format!(
+            "queries and parameters take {bytes} bytes, and at most {} fit into a ConfigMap: shorten spec.datasets or spec.parameters",
+            order::MAX_BYTES
+        ),
+    })
+}
+
+fn one_identity(role: &str, accounts: &BTreeSet<String>) -> Result<(), Refusal> {
+    if accounts.len() < 2 {
+        return Ok(());
+    }
+    let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    Err(Refusal {
+        reason: Reason::IdentityConflict,
+        message: format!(
+            "the pod of the {role} would need the service accounts {}, and a pod has only one: {}",
+            names.join(" and "),
+            Reason::IdentityConflict.hint()
+        ),
+    })
+}
+
+fn readiness(source: &ExportSource, sink: &ExportSink, staging: Option<&ExportSink>) -> Readiness {
+    let source_conditions =
+        source.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let source = of_conditions("ExportSource", source, source_conditions, Reason::SourceNotReady);
+    let sinks = [Some(sink), staging].into_iter().flatten().map(|sink| {
+        let conditions = sink.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        of_conditions("ExportSink", sink, conditions, Reason::SinkNotReady)
+    });
+    let all: Vec<Readiness> = std::iter::once(source).chain(sinks).collect();
+    // What is refused is told before what is not known yet.
+    let worst = |readiness: &&Readiness| match readiness {
+        Readiness::Ready => 0,
+        Readiness::Probing(_) => 1,
+        Readiness::NotReady(_) => 2,
+    };
+    all.iter().rev().max_by_key(worst).cloned().unwrap_or(Readiness::Ready)
+}
+
+fn of_conditions(
+    kind: &str,
+    object: &impl ResourceExt,
+    conditions: &[Condition],
+    not_ready: Reason,
+) -> Readiness {
+    let name = object.name_any();
+    let generation = object.meta().generation;
+    match condition::find(conditions, ConditionType::Ready) {
+        Some(ready) if ready.observed_generation == generation && ready.status == "True" => Readiness::Ready,
+        Some(ready) if ready.observed_generation == generation && ready.status == "False" => {
+            Readiness::NotReady(Refusal {
+                reason: not_ready,
+                message: format!("{kind} {name} is not ready: {}: {}", ready.reason, ready.message),
+            })
+        }
+        _ => Readiness::Probing(format!("{kind} {name} is being probed")),
+    }
+}

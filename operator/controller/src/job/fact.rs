@@ -1,0 +1,368 @@
+//! Plain facts about a Job and its pods, free of Kubernetes' shapes, for decisions to be made upon.
+
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1 as batch;
+use k8s_openapi::api::core::v1 as core;
+use kube::ResourceExt;
+use pgexport_api::progress::WorkerProgress;
+use pgexport_api::report::{Failure, Outcome, Report};
+
+use super::trouble::{self, Trouble};
+
+/// How long a pod that stays Terminating past its grace period is waited for.
+const LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// The grace period of worker pods, in seconds.
+pub const GRACE_SECONDS: i64 = 60;
+/// The annotation that says whether an export streams to the sink or to the staging: `Direct` or `Staged`.
+pub const DELIVERY_ANNOTATION: &str = "pgexport.dev/delivery";
+
+/// What is observed of a Job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobFacts {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Where it stands.
+    pub state: JobState,
+    /// When its deletion was asked for.
+    pub deleting: Option<Timestamp>,
+    /// Whether its export streams to the sink.
+    pub direct: bool,
+    /// Its pods.
+    pub pods: Vec<PodFacts>,
+    /// Why no pod starts, where none runs.
+    pub trouble: Option<Trouble>,
+    /// What its workers' endpoints said, added up.
+    pub progress: Option<WorkerProgress>,
+}
+
+/// Where a Job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Its pods run, or are to run.
+    Active,
+    /// It has failed, and its pods are being stopped.
+    Failing {
+        /// Since when.
+        since: Timestamp,
+        /// Kubernetes' reason, such as `PodFailurePolicy`.
+        reason: String,
+    },
+    /// All its completions succeeded.
+    Complete,
+    /// It has failed, and no pod is left.
+    Failed {
+        /// Kubernetes' reason, such as `DeadlineExceeded`.
+        reason: String,
+    },
+}
+
+/// What is observed of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its completion index, in an Indexed Job.
+    pub index: Option<u32>,
+    /// Where its container stands.
+    pub container: ContainerState,
+    /// When its grace period ends, where its deletion was asked for.
+    pub deleting: Option<Timestamp>,
+    /// Whether it is disrupted: drained, evicted, preempted.
+    pub disrupted: bool,
+    /// Where its endpoint is reached.
+    pub address: Option<IpAddr>,
+}
+
+/// Where a pod's container stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// It was not started yet, for the reason that is known.
+    Waiting(Option<Trouble>),
+    /// It runs.
+    Running,
+    /// It ended.
+    Ended(Ended),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Its exit code; `None` where the kubelet never said.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed it for its memory.
+    pub out_of_memory: bool,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Its last word.
+    pub outcome: Option<Outcome>,
+    /// What Kubernetes says of the pod, such as why it was evicted.
+    pub note: Option<String>,
+}
+
+impl JobFacts {
+    /// The facts of a Job and of those of `pods` that it owns.
+    #[must_use]
+    pub fn new<'a>(job: &batch::Job, pods: impl IntoIterator<Item = &'a core::Pod>) -> Self {
+        let uid = job.uid().unwrap_or_default();
+        let pods: Vec<PodFacts> =
+            pods.into_iter().filter(|pod| is_owned_by(*pod, &uid)).map(PodFacts::new).collect();
+        let state = state(job.status.as_ref());
+        Self {
+            name: job.name_any(),
+            created: created(job),
+            deleting: job.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            direct: job.annotations().get(DELIVERY_ANNOTATION).is_some_and(|delivery| delivery == "Direct"),
+            trouble: if pods.iter().any(PodFacts::is_running) {
+                None
+            } else {
+                pods.iter().find_map(PodFacts::trouble)
+            },
+            pods,
+            progress: None,
+            state,
+            uid,
+        }
+    }
+
+    /// Whether a pod of it runs, or ran.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.pods.iter().any(|pod| !matches!(pod.container, ContainerState::Waiting(_)))
+    }
+
+    /// Whether a pod of it runs now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.pods.iter().any(PodFacts::is_running)
+    }
+
+    /// Whether a pod waits for its container to start, or is not there yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.pods.is_empty()
+            || self.pods.iter().any(|pod| matches!(pod.container, ContainerState::Waiting(_)))
+    }
+
+    /// Whether it may still do something.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state == JobState::Active && self.deleting.is_none()
+    }
+
+    /// Whether nothing more is to come of it. A pod that stays Terminating two minutes past its grace counts as lost
+    /// (its node is gone, say): later attempts write where it does not.
+    #[must_use]
+    pub fn has_settled(&self, now: Timestamp) -> bool {
+        match &self.state {
+            JobState::Complete | JobState::Failed { .. } => true,
+            JobState::Failing { since, .. } => {
+                let last = *since + SignedDuration::from_secs(GRACE_SECONDS) + LOST_AFTER;
+                now >= last || self.pods.iter().all(|pod| pod.is_gone(now))
+            }
+            JobState::Active => self
+                .deleting
+                .is_some_and(|since| now >= since + SignedDuration::from_secs(GRACE_SECONDS) + LOST_AFTER),
+        }
+    }
+
+    /// The last word of the pods that ended well: of index 0, where pods have an index.
+    #[must_use]
+    pub fn success(&self) -> Option<&Outcome> {
+        self.pods
+            .iter()
+            .filter(|pod| pod.index.unwrap_or(0) == 0)
+            .filter_map(|pod| match &pod.container {
+                ContainerState::Ended(ended) => ended.outcome.as_ref(),
+                _ => None,
+            })
+            .find(|outcome| !matches!(outcome, Outcome::Failed(_) | Outcome::ShareExported))
+    }
+
+    /// The reports of pods that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (&PodFacts, &Ended, Option<&Failure>)> {
+        self.pods.iter().filter_map(|pod| match &pod.container {
+            ContainerState::Ended(ended) => match &ended.outcome {
+                Some(Outcome::Failed(failure)) => Some((pod, ended, Some(failure))),
+                Some(_) => None,
+                None if ended.exit_code == Some(0) => None,
+                None => Some((pod, ended, None)),
+            },
+            _ => None,
+        })
+    }
+}
+
+impl PodFacts {
+    /// The facts of a pod.
+    #[must_use]
+    pub fn new(pod: &core::Pod) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let condition =
+            |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
+        Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            index: pod
+                .annotations()
+                .get("batch.kubernetes.io/job-completion-index")
+                .and_then(|index| index.parse().ok()),
+            container: container(&status),
+            deleting: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            disrupted: condition("DisruptionTarget").is_some_and(|condition| condition.status == "True"),
+            address: status.pod_ip.as_deref().and_then(|address| address.parse().ok()),
+        }
+    }
+
+    /// Whether its container runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.container == ContainerState::Running
+    }
+
+    fn is_gone(&self, now: Timestamp) -> bool {
+        matches!(self.container, ContainerState::Ended(_))
+            || self.deleting.is_some_and(|end| now >= end + LOST_AFTER)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        match &self.container {
+            ContainerState::Waiting(trouble) => trouble.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// When an object was created. The API server sets it; the epoch stands for an object that was never there.
+fn created(object: &impl ResourceExt) -> Timestamp {
+    object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// Whether the controller of `object` is the one with this uid.
+#[must_use]
+pub fn is_owned_by(object: &impl ResourceExt, uid: &str) -> bool {
+    object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+fn state(status: Option<&batch::JobStatus>) -> JobState {
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let find = |kind: &str| {
+        conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    if find("Complete").is_some() {
+        return JobState::Complete;
+    }
+    if let Some(failed) = find("Failed") {
+        return JobState::Failed { reason: failed.reason.clone().unwrap_or_default() };
+    }
+    if let Some(failing) = find("FailureTarget") {
+        return JobState::Failing {
+            since: failing.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            reason: failing.reason.clone().unwrap_or_default(),
+        };
+    }
+    JobState::Active
+}
+
+fn container(status: &core::PodStatus) -> ContainerState {
+    let container = status.container_statuses.iter().flatten().next();
+    let state = container.and_then(|container| container.state.as_ref());
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        return ContainerState::Ended(Ended {
+            exit_code: Some(ended.exit_code),
+            out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
+            at: ended.finished_at.as_ref().map(|time| time.0),
+            outcome: ended
+                .message
+                .as_deref()
+                .and_then(Report::from_termination_message)
+                .map(|report| report.outcome),
+            note: status.message.clone().or_else(|| ended.reason.clone()),
+        });
+    }
+    match status.phase.as_deref() {
+        // An evicted pod, or one whose node is gone, may have ended without a container's state.
+        Some(phase @ ("Failed" | "Succeeded")) => ContainerState::Ended(Ended {
+            exit_code: (phase == "Succeeded").then_some(0),
+            out_of_memory: false,
+            at: None,
+            outcome: None,
+            note: status.message.clone().or_else(|| status.reason.clone()),
+        }),
+        _ if state.is_some_and(|state| state.running.is_some()) => ContainerState::Running,
+        _ => ContainerState::Waiting(trouble::of_pod(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(value: serde_json::Value) -> core::Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn job(conditions: serde_json::Value) -> batch::Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": "j", "uid": "job-uid", "creationTimestamp": "2026-11-23T10:00:00Z"},
+            "status": {"conditions": conditions}
+        }))
+        .unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn pods_of_others_are_not_counted() {
+        let mine = pod(json!({"metadata": {"name": "a", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]}}));
+        let foreign = pod(json!({"metadata": {"name": "b", "labels": {"job-name": "j"}, "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "another", "controller": true}]}}));
+        let facts = JobFacts::new(&job(json!([])), [&mine, &foreign]);
+        assert_eq!(facts.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_failure_target_settles_when_its_pods_are_gone_or_lost() {
+        let failing = job(json!([{"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded",
+            "lastTransitionTime": "2026-11-23T10:10:00Z"}]));
+        let stuck = pod(
+            json!({"metadata": {"name": "a", "deletionTimestamp": "2026-11-23T10:11:00Z", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]},
+            "status": {"phase": "Running", "containerStatuses": [{"name": "worker", "image": "", "imageID": "",
+                "ready": true, "restartCount": 0, "state": {"running": {}}}]}}),
+        );
+        let facts = JobFacts::new(&failing, [&stuck]);
+        assert!(!facts.has_settled(at("2026-11-23T10:12:59Z")));
+        assert!(facts.has_settled(at("2026-11-23T10:13:00Z")));
+        assert!(JobFacts::new(&failing, []).has_settled(at("2026-11-23T10:10:01Z")));
+    }
+
+    #[test]
+    fn the_last_word_of_index_0_counts() {
+        let report = |outcome: Outcome| Report::new(outcome).to_termination_message();
+        let ended = |name: &str, index: &str, message: String| {
+            pod(
+                json!({"metadata": {"name": name, "annotations": {"batch.kubernetes.io/job-completion-index": index},
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]},
+                "status": {"phase": "Succeeded", "containerStatuses": [{"name": "worker", "image": "", "imageID": "",
+                    "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0, "message": message}}}]}}),
+            )
+        };
+        let other = ended("b", "1", report(Outcome::ShareExported));
+        let first = ended("a", "0", report(Outcome::SinkProbed));
+        let complete = job(json!([{"type": "Complete", "status": "True"}]));
+        assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&Outcome::SinkProbed));
+        assert_eq!(JobFacts::new(&complete, [&other]).success(), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! The worker pod: Restricted by construction, without a Kubernetes token, mounting what its order names.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, KeyToPath,
+    LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use pgexport_api::job::PodTemplate;
+use pgexport_api::{naming, progress};
+
+use super::fact::GRACE_SECONDS;
+use super::mount::Mounts;
+use super::order::ORDER_KEY;
+use super::render::Role;
+
+/// The user and group that workers run as; the volume of a sink has to let it write.
+const USER: i64 = 65_532;
+/// `r--r-----`: for the worker's group only.
+const SECRET_MODE: i32 = 0o440;
+/// What a worker may put down in `/tmp`.
+const TMP_SIZE: &str = "256Mi";
+
+/// What the controller's installation says about worker pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerImage {
+    /// The image.
+    pub image: String,
+    /// When it is pulled.
+    pub pull_policy: Option<String>,
+    /// By which Secrets.
+    pub pull_secrets: Vec<String>,
+    /// `RUST_LOG` of the worker.
+    pub log_filter: Option<String>,
+}
+
+/// The pod of a role.
+#[must_use]
+pub fn spec(
+    role: Role,
+    config_map: &str,
+    mounts: &Mounts,
+    image: &WorkerImage,
+    template: Option<&PodTemplate>,
+) -> PodSpec {
+    let (volumes, volume_mounts) = volumes(config_map, mounts);
+    let pull_secrets: Vec<LocalObjectReference> =
+        image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: mounts.service_account().map(str::to_owned),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+        node_selector: template.and_then(|template| template.node_selector.clone()),
+        tolerations: template
+            .map(|template| template.tolerations.clone())
+            .filter(|tolerations| !tolerations.is_empty()),
+        priority_class_name: template.and_then(|template| template.priority_class_name.clone()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: "worker".to_owned(),
+            image: Some(image.image.clone()),
+            image_pull_policy: image.pull_policy.clone(),
+            args: Some(vec!["worker".to_owned(), role.as_str().to_owned()]),
+            env: image.log_filter.as_ref().map(|filter| {
+                vec![EnvVar { name: "RUST_LOG".to_owned(), value: Some(filter.clone()), ..EnvVar::default() }]
+            }),
+            ports: Some(vec![ContainerPort {
+                name: Some("http".to_owned()),
+                container_port: i32::from(progress::PORT),
+                protocol: Some("TCP".to_owned()),
+                ..ContainerPort::default()
+            }]),
+            resources: Some(
+                template.and_then(|template| template.resources.clone()).unwrap_or_else(default_resources),
+            ),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                read_only_root_filesystem: Some(true),
+                capabilities: Some(Capabilities {
+                    drop: Some(vec!["ALL".to_owned()]),
+                    ..Capabilities::default()
+                }),
+                ..SecurityContext::default()
+            }),
+            termination_message_path: Some(naming::TERMINATION_PATH.to_owned()),
+            termination_message_policy: Some("File".to_owned()),
+            volume_mounts: Some(volume_mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn default_resources() -> ResourceRequirements {
+    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
+        pairs.iter().map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned()))).collect()
+    };
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "100m"), ("memory", "128Mi")])),
+        limits: Some(quantities(&[("memory", "512Mi")])),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn volumes(config_map: &str, mounts: &Mounts) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let folder = naming::ORDER_PATH.rsplit_once('/').map_or(naming::ORDER_PATH, |(folder, _)| folder);
+    let mut volumes = vec![
+        Volume {
+            name: "order".to_owned(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: config_map.to_owned(),
+                items: Some(vec![KeyToPath {
+                    key: ORDER_KEY.to_owned(),
+                    path: ORDER_KEY.to_owned(),
+                    mode: None,
+                }]),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: "tmp".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(TMP_SIZE.to_owned())),
+                medium: None,
+            }),
+            ..Volume::default()
+        },
+    ];
+    let mut volume_mounts = vec![mount("order", folder, true), mount("tmp", "/tmp", false)];
+    for (number, (secret, keys)) in mounts.secrets.iter().enumerate() {
+        let name = format!("secret-{number}");
+        volume_mounts.push(mount(&name, &format!("{}/{secret}", naming::SECRETS_PATH), true));
+        volumes.push(Volume {
+            name,
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.clone()),
+                // The worker names what is missing; the kubelet would only let the pod wait.
+                optional: Some(true),
+                default_mode: Some(SECRET_MODE),
+                items: Some(
+                    keys.iter()
+                        .map(|key| KeyToPath { key: key.clone(), path: key.clone(), mode: None })
+                        .collect(),
+                ),
+            }),
+            ..Volume::default()
+        });
+    }
+    for (number, claim) in mounts.claims.iter().enumerate() {
+        let name = format!("claim-{number}");
+        volume_mounts.push(mount(&name, &format!("{}/{claim}", naming::VOLUMES_PATH), false));
+        volumes.push(Volume {
+            name,
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: claim.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        });
+    }
+    (volumes, volume_mounts)
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}

@@ -1,0 +1,98 @@
+//! Renders the Jobs of probes, and carries decisions out.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use pgexport_api::order::Order;
+
+use super::decide::{Action, PROBE_DEADLINE, job_name};
+use crate::context::Context;
+use crate::error::ReconcileError;
+use crate::job::apply::{delete_job, ensure_job, ensure_order};
+use crate::job::mount::Mounts;
+use crate::job::order;
+use crate::job::pod::WorkerImage;
+use crate::job::render::{self, Blueprint, Policy};
+
+/// What is the same for all probes of a source or sink.
+#[derive(Clone, Debug)]
+pub struct Rendering<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// A reference to it.
+    pub owner: OwnerReference,
+    /// What pods see.
+    pub mounts: Mounts,
+    /// What they are told.
+    pub order: Order,
+    /// What they run.
+    pub image: &'a WorkerImage,
+}
+
+impl Rendering<'_> {
+    /// The Job of a number.
+    #[must_use]
+    pub fn job(&self, number: u32) -> Job {
+        let name = self.name(number);
+        render::job(&self.blueprint(&name, number))
+    }
+
+    /// The ConfigMap of the Job of a number, once the Job has a uid.
+    #[must_use]
+    pub fn config_map(&self, number: u32, job_uid: &str) -> ConfigMap {
+        let name = self.name(number);
+        order::config_map(
+            self.namespace,
+            &name,
+            job_uid,
+            render::labels(&self.blueprint(&name, number)),
+            &self.order,
+        )
+    }
+
+    fn name(&self, number: u32) -> String {
+        job_name(&self.owner.name, &self.owner.uid, number)
+    }
+
+    fn blueprint<'a>(&'a self, name: &'a str, number: u32) -> Blueprint<'a> {
+        Blueprint {
+            name,
+            namespace: self.namespace,
+            owner: self.owner.clone(),
+            attempt: number,
+            policy: Policy::Probe,
+            deadline: PROBE_DEADLINE,
+            mounts: &self.mounts,
+            template: None,
+            image: self.image,
+        }
+    }
+}
+
+/// Carries out `actions`.
+pub async fn apply(
+    context: &Context,
+    rendering: &Rendering<'_>,
+    actions: &[Action],
+) -> Result<(), ReconcileError> {
+    let (client, namespace) = (&context.client, rendering.namespace);
+    for action in actions {
+        match action {
+            Action::EnsureJob(number) => {
+                let uid = match ensure_job(client, namespace, &rendering.job(*number)).await {
+                    Ok(uid) => uid,
+                    Err(error) => {
+                        context.refusals.note(&rendering.owner.uid, &error);
+                        return Err(error);
+                    }
+                };
+                ensure_order(client, namespace, &rendering.config_map(*number, &uid)).await?;
+            }
+            Action::EnsureOrder { number, uid } => {
+                ensure_order(client, namespace, &rendering.config_map(*number, uid)).await?;
+            }
+            Action::DeleteJob { name, uid } => delete_job(client, namespace, name, uid).await?,
+        }
+    }
+    Ok(())
+}
