@@ -107,3 +107,24 @@ pub fn set(
 pub fn remove(conditions: &mut Vec<Condition>, kind: ConditionType) {
     conditions.retain(|condition| condition.type_ != kind.as_str());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transition_time_moves_with_the_status_only() {
+        let [first, second, third] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"]
+            .map(|time| time.parse::<Timestamp>().unwrap());
+        let mut conditions = Vec::new();
+        set(&mut conditions, ConditionType::Ready, Truth::False, "A", "a", 1, first);
+        set(&mut conditions, ConditionType::Ready, Truth::False, "B", "b", 2, second);
+        let ready = find(&conditions, ConditionType::Ready).unwrap();
+        assert_eq!((ready.reason.as_str(), ready.last_transition_time.0), ("B", first));
+        set(&mut conditions, ConditionType::Ready, Truth::True, "C", "c", 2, third);
+        assert_eq!(find(&conditions, ConditionType::Ready).unwrap().last_transition_time.0, third);
+        assert!(is_true(&conditions, ConditionType::Ready));
+        remove(&mut conditions, ConditionType::Ready);
+        assert!(conditions.is_empty());
+    }
+}

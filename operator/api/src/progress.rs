@@ -40,3 +40,19 @@ pub fn human_bytes(bytes: u64) -> String {
     }
     if scaled < 100 { format!("{}.{}{}", scaled / 10, scaled % 10, UNITS[unit]) } else { format!("{}{}", scaled / 10, UNITS[unit]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn bytes_are_written_as_kubernetes_writes_quantities() {
+        let cases = [
+            (0, "0"), (1023, "1023"), (1024, "1.0Ki"), (1536, "1.5Ki"), (10 * 1024, "10Ki"), (1024 * 1024 - 1, "1023Ki"),
+            (1024 * 1024, "1.0Mi"), (5 << 30, "5.0Gi"), (u64::MAX, "15Ei"),
+        ];
+        for (bytes, wanted) in cases {
+            assert_eq!(human_bytes(bytes), wanted, "{bytes}");
+        }
+    }
+}

@@ -135,3 +135,46 @@ impl Report {
 pub fn truncate(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failed(message: &str, hint: &str) -> Report {
+        Report::new(Outcome::Failed(Failure {
+            reason: Reason::InvalidQuery,
+            sql_state: Some("42601".to_owned()),
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+            chunk: Some(3),
+        }))
+    }
+
+    #[test]
+    fn a_report_survives_the_way_through_the_kubelet() {
+        let report = failed("syntax error", "correct it");
+        assert_eq!(Report::from_termination_message(&report.to_termination_message()), Some(report));
+    }
+
+    #[test]
+    fn what_is_no_report_is_none() {
+        for text in ["", "panicked at", "{}", r#"{"version": 99, "outcome": "SinkProbed"}"#] {
+            assert_eq!(Report::from_termination_message(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_report_is_longer_than_the_kubelet_keeps(message in ".{0,5000}", hint in "\\PC{0,5000}") {
+            let text = failed(&message, &hint).to_termination_message();
+            prop_assert!(text.len() <= MAX_BYTES);
+            let Some(Report { outcome: Outcome::Failed(failure), .. }) = Report::from_termination_message(&text) else {
+                return Err(TestCaseError::fail("it cannot be read again"));
+            };
+            prop_assert!(message.starts_with(&failure.message));
+            prop_assert_eq!(failure.reason, Reason::InvalidQuery);
+        }
+    }
+}

@@ -11,9 +11,12 @@ pub(crate) struct Args {
     /// The image of worker pods: the one that holds this binary.
     #[arg(long, env = "PGEXPORT_WORKER_IMAGE", value_name = "IMAGE")]
     worker_image: String,
-    /// When nodes pull it.
-    #[arg(long, env = "PGEXPORT_WORKER_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
-    worker_image_pull_policy: String,
+    /// When nodes pull it. Default: as Kubernetes does it, by the image's tag.
+    #[arg(long, env = "PGEXPORT_WORKER_IMAGE_PULL_POLICY", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    worker_image_pull_policy: Option<String>,
+    /// What workers log, as RUST_LOG takes it, such as `debug`.
+    #[arg(long, env = "PGEXPORT_WORKER_LOG", value_name = "FILTER")]
+    worker_log_filter: Option<String>,
     /// A Secret, in each namespace, to pull it with. May be repeated.
     #[arg(long = "image-pull-secret", value_name = "SECRET")]
     image_pull_secrets: Vec<String>,
@@ -31,6 +34,7 @@ pub(crate) async fn main(args: Args) -> ExitCode {
         worker_image: args.worker_image,
         worker_image_pull_policy: args.worker_image_pull_policy,
         image_pull_secrets: args.image_pull_secrets,
+        worker_log_filter: args.worker_log_filter,
         namespaces: args.namespaces,
         http_address: args.http_address,
     };

@@ -116,3 +116,42 @@ impl Parameter {
 fn quote_element(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(fields: Value) -> Result<ParameterValue, ParameterError> {
+        let mut parameter = json!({"name": "p", "type": "text[]"});
+        parameter.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        serde_json::from_value::<Parameter>(parameter).unwrap().text()
+    }
+
+    #[test]
+    fn scalars_become_their_text() {
+        for (value, wanted) in [(json!("it's"), "it's"), (json!(1.5), "1.5"), (json!(-3), "-3"), (json!(true), "true"), (json!(""), "")] {
+            assert_eq!(text(json!({"value": value})).unwrap(), ParameterValue::Text(wanted.to_owned()));
+        }
+        assert_eq!(text(json!({"isNull": true})).unwrap(), ParameterValue::Null);
+    }
+
+    #[test]
+    fn elements_of_arrays_stay_what_they_are() {
+        let values = json!({"values": ["a,b", "NULL", "", "{}", "quote \" backslash \\", 7]});
+        let wanted = r#"{"a,b","NULL","","{}","quote \" backslash \\","7"}"#;
+        assert_eq!(text(values).unwrap(), ParameterValue::Text(wanted.to_owned()));
+        assert_eq!(text(json!({"values": []})).unwrap(), ParameterValue::Text("{}".to_owned()));
+    }
+
+    #[test]
+    fn what_no_schema_refuses_is_refused_by_name() {
+        for value in [json!({"a": 1}), json!([1])] {
+            assert!(matches!(text(json!({"value": value})), Err(ParameterError::NotScalar { .. })));
+        }
+        assert!(matches!(text(json!({})), Err(ParameterError::NotOne { .. })));
+        assert!(matches!(text(json!({"value": 1, "isNull": true})), Err(ParameterError::NotOne { .. })));
+        assert!(matches!(text(json!({"value": "a\u{0}b"})), Err(ParameterError::ZeroByte { .. })));
+    }
+}

@@ -155,3 +155,15 @@ pub struct PodTemplate {
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_longest_one() {
+        let backoff = Backoff::default();
+        let waits: Vec<u64> = [1, 2, 3, 5, 6, 100].map(|failures| backoff.wait(failures).as_secs()).to_vec();
+        assert_eq!(waits, [10, 20, 40, 160, 300, 300]);
+    }
+}

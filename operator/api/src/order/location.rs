@@ -40,3 +40,31 @@ fn substitute(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<
     rendered.push_str(rest);
     Ok(rendered)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(path: &str) -> Result<String, LocationError> {
+        render_path(path, "team", "acme", "0b0c6f0e-5b0e", "2026-11-23T13:45:01.5Z".parse().unwrap())
+    }
+
+    #[test]
+    fn placeholders_are_facts_of_the_run() {
+        assert_eq!(render("{namespace}/{job}/{date}/{time}-{uid}/").unwrap(), "team/acme/2026-11-23/134501-0b0c6f0e-5b0e/");
+        assert_eq!(render("plain/").unwrap(), "plain/");
+    }
+
+    #[test]
+    fn what_is_no_placeholder_is_named() {
+        assert_eq!(render("{schedule}/").unwrap_err(), LocationError::UnknownPlaceholder("schedule".to_owned()));
+        assert!(render("{schedule}/").unwrap_err().to_string().contains("{schedule} is not a placeholder"));
+    }
+
+    #[test]
+    fn a_brace_without_partner_is_refused() {
+        for path in ["{date/", "date}/", "}{/"] {
+            assert_eq!(render(path).unwrap_err(), LocationError::Unbalanced, "{path}");
+        }
+    }
+}

@@ -169,3 +169,134 @@ fn spec_sha256(job: &ExportJobSpec) -> String {
     let bytes = serde_json::to_vec(job).unwrap_or_default();
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CREATED: &str = "2026-11-23T13:45:01Z";
+
+    fn merge(base: &mut Value, with: Value) {
+        match (base, with) {
+            (Value::Object(base), Value::Object(with)) => {
+                for (key, value) in with {
+                    merge(base.entry(key).or_insert(Value::Null), value);
+                }
+            }
+            (base, with) => *base = with,
+        }
+    }
+
+    /// Resolves an ExportJob that differs from a plain one by `with`; the source has a staging, unless told otherwise.
+    fn resolved(with: Value, staging: Option<Value>) -> Result<RunOrder, Refusal> {
+        let mut job = json!({
+            "sourceRef": {"name": "db"}, "sinkRef": {"name": "acme"}, "path": "{job}/{date}/",
+            "datasets": [{"name": "findings", "sql": "SELECT 1 WHERE :chunk"}], "format": {"type": "JSON"},
+        });
+        merge(&mut job, with);
+        let mut source = json!({"postgres": {"host": "h", "database": "d", "user": "u", "passwordSecretRef": {"name": "s", "key": "k"}}});
+        if staging.is_some() {
+            source["staging"] = json!({"sinkRef": {"name": "staging"}});
+        }
+        let staging: Option<ExportSinkSpec> = staging.map(|staging| serde_json::from_value(staging).unwrap());
+        resolve(
+            &Input {
+                namespace: "team",
+                name: "job",
+                uid: "0b0c6f0e-5b0e-4d61-9d8a-6f1f1c3a2b10",
+                created: CREATED.parse().unwrap(),
+                job: &serde_json::from_value(job).unwrap(),
+                source: &serde_json::from_value(source).unwrap(),
+                sink: &serde_json::from_value(s3("acme-exports")).unwrap(),
+                staging: staging.as_ref(),
+                staging_on_volume: false,
+            },
+            2,
+        )
+    }
+
+    fn s3(bucket: &str) -> Value {
+        json!({"s3": {"bucket": bucket, "region": "eu-west-1", "prefix": "from-us/"}})
+    }
+
+    fn by_column() -> Value {
+        json!({"strategy": "Column", "column": {"name": "id"}})
+    }
+
+    #[test]
+    fn an_order_has_every_default_filled_in() {
+        let order = resolved(json!({}), None).unwrap();
+        assert_eq!(order.location(), "s3://acme-exports/from-us/job/2026-11-23/");
+        assert_eq!(order.token(), "0b0c6f0e-2");
+        assert_eq!((order.workers, order.parallelism), (1, 4));
+        assert_eq!(order.run.spec_sha256.len(), 64);
+        assert_eq!(order.source.postgres.port, 5432);
+    }
+
+    #[test]
+    fn auto_is_direct_where_one_pod_can_stream_each_file() {
+        let single = json!({"files": {"layout": "Single"}});
+        let cases = [
+            (json!({}), true),
+            (json!({"chunking": by_column()}), true),
+            (single.clone(), true),
+            (json!({"workers": 2}), false),
+            (json!({"files": {"layout": "Single"}, "chunking": by_column()}), false),
+            (json!({"delivery": {"mode": "Staged"}}), false),
+        ];
+        for (with, direct) in cases {
+            let order = resolved(with.clone(), Some(s3("staging"))).unwrap();
+            assert_eq!(order.delivery == DeliveryPath::Direct, direct, "{with}");
+        }
+    }
+
+    #[test]
+    fn a_data_set_overrides_the_jobs_chunking() {
+        let with = json!({
+            "chunking": by_column(),
+            "datasets": [{"name": "a", "sql": "SELECT 1"}, {"name": "b", "sql": "SELECT 2", "chunking": {"strategy": "None"}}],
+        });
+        let order = resolved(with, None).unwrap();
+        let strategies: Vec<Strategy> = order.datasets.iter().map(|dataset| dataset.chunking.strategy).collect();
+        assert_eq!(strategies, [Strategy::Column, Strategy::None]);
+    }
+
+    #[test]
+    fn a_contradiction_is_refused_with_its_fix() {
+        let volume = json!({"volume": {"claimName": "c"}});
+        let cases = [
+            (json!({"workers": 2}), None, Reason::StagingRequired, "spec.staging.sinkRef"),
+            (json!({"workers": 2}), Some(volume), Reason::StagingRequired, "not of type s3"),
+            (json!({"workers": 2, "delivery": {"mode": "Direct"}}), None, Reason::InvalidSpec, "set workers to 1"),
+            (
+                json!({"files": {"layout": "Single"}, "chunking": by_column(), "delivery": {"mode": "Direct"}}),
+                None,
+                Reason::InvalidSpec,
+                "choose Staged or Auto",
+            ),
+            (json!({"chunking": {"strategy": "Table"}}), None, Reason::InvalidSpec, "datasets[findings]"),
+            (json!({"path": "{day}/"}), None, Reason::InvalidSpec, "{day} is not a placeholder"),
+            (
+                json!({"parameters": [{"name": "p", "type": "int", "value": {"a": 1}}]}),
+                None,
+                Reason::InvalidParameter,
+                "parameters[p]",
+            ),
+        ];
+        for (with, staging, reason, wanted) in cases {
+            let refusal = resolved(with.clone(), staging).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{with}");
+            assert!(refusal.message.contains(wanted), "{with}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn equal_specs_have_equal_hashes() {
+        let [first, again] = [(), ()].map(|()| resolved(json!({}), None).unwrap().run.spec_sha256);
+        let other = resolved(json!({"workers": 2}), Some(s3("staging"))).unwrap().run.spec_sha256;
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+    }
+}

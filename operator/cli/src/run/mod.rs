@@ -129,7 +129,7 @@ async fn deliver(prepared: &Prepared, progress: Arc<Progress>, cancel: &Cancella
     match (&prepared.order.delivery, outcome) {
         (_, Outcome::Delivered(delivered)) => Ok(delivered),
         (DeliveryPath::Staged { .. }, Outcome::Exported(_)) => {
-            transfer::run(&prepared.order, prepared.secrets.clone(), &prepared.volumes, progress, cancel.clone()).await
+            transfer::run(&prepared.order, prepared.secrets.clone(), &prepared.volumes, &progress, cancel).await
         }
         _ => Err(Error::new(Reason::InternalError, "the export ended with an outcome that a run does not have")),
     }

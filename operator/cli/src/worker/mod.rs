@@ -101,7 +101,7 @@ async fn work(args: &Args, order: Order, progress: Arc<Progress>, cancel: Cancel
             export::run(Context { order: *order, worker: index, secrets, volumes, progress, cancel }).await
         }
         (Subtask::Transfer, Task::Run(order)) => {
-            transfer::run(&order, secrets, &volumes, progress, cancel).await.map(Outcome::Delivered)
+            transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)
         }
         (Subtask::Probe, Task::ProbeSource(source)) => {
             probe::source::run(&source, secrets).await.map(|server| Outcome::SourceProbed { server })
