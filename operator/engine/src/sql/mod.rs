@@ -1,1 +1,10 @@
-//! The user's SQL: placeholders and the queries that are made of it.
+//! The user's SQL: its tokens, its placeholders, and the quoting of what is put into it.
+
+mod lexer;
+mod parameter;
+mod quote;
+mod type_name;
+
+pub use parameter::{CHUNK, SNAPSHOT_TIME, Substituted, Values, substitute};
+pub use quote::{cast, identifier, literal};
+pub use type_name::TypeName;
