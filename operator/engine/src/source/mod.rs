@@ -1,1 +1,14 @@
 //! PostgreSQL: connections, the snapshot, and rows.
+
+mod connect;
+mod copy;
+pub mod error;
+mod session;
+mod setting;
+mod snapshot;
+mod tls;
+
+pub use connect::{Connector, application_name};
+pub use copy::CopyStream;
+pub use session::Session;
+pub use snapshot::{Holder, Importer};

@@ -1,0 +1,112 @@
+//! TLS towards PostgreSQL, in libpq's modes.
+
+use std::sync::Arc;
+
+use pgexport_api::reason::Reason;
+use pgexport_api::source::{Postgres, SecretKeyRef, TlsMode};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::error::{Error, Result};
+use crate::secret::Secrets;
+
+/// The configuration for a mode. It is made anew at each connect, as the authorities' Secret may have changed.
+pub(super) fn config(postgres: &Postgres, secrets: &dyn Secrets) -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| {
+            Error::new(Reason::InternalError, format!("TLS cannot be set up: {error}")).with_source(error)
+        })?;
+    let tls = &postgres.tls;
+    Ok(match tls.mode {
+        TlsMode::VerifyFull => {
+            builder.with_root_certificates(roots(tls.ca_secret_ref.as_ref(), secrets)?).with_no_client_auth()
+        }
+        TlsMode::VerifyCA => {
+            let roots = roots(tls.ca_secret_ref.as_ref(), secrets)?;
+            let verifier = LenientVerifier { provider, roots: Some(roots) };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        }
+        // With Disable, the configuration is never used.
+        TlsMode::Require | TlsMode::Disable => {
+            let verifier = LenientVerifier { provider, roots: None };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        }
+    })
+}
+
+/// The authorities in the Secret, or Mozilla's.
+fn roots(reference: Option<&SecretKeyRef>, secrets: &dyn Secrets) -> Result<RootCertStore> {
+    let Some(SecretKeyRef { name, key }) = reference else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let invalid = |why: &str| {
+        Error::new(Reason::SecretInvalid, format!("key {key} of Secret {name} {why}")).with_hint(
+            "put the certificates of the authorities that sign the server's certificate there, as PEM",
+        )
+    };
+    let pem = secrets.read(name, key)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.bytes()) {
+        let certificate = certificate.map_err(|_| invalid("is not PEM"))?;
+        roots.add(certificate).map_err(|_| invalid("holds a certificate that cannot be read"))?;
+    }
+    if roots.is_empty() {
+        return Err(invalid("holds no PEM certificate"));
+    }
+    Ok(roots)
+}
+
+/// Checks less than `VerifyFull`, as the user chose: the chain without the host's name (`VerifyCA`), or nothing (`Require`).
+/// That the server holds the key of the certificate it shows is always checked.
+#[derive(Debug)]
+struct LenientVerifier {
+    provider: Arc<CryptoProvider>,
+    /// What the chain must lead to; `None`: anything passes.
+    roots: Option<RootCertStore>,
+}
+
+impl ServerCertVerifier for LenientVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
