@@ -1,10 +1,25 @@
 //! The plan of a run: which snapshot, which chunks. Made once by worker 0; in a staged run every other worker and the
 //! transfer read it from `plan.json`.
 
+mod column;
+mod describe;
+mod explain;
+mod make;
+mod parameter;
+mod query;
+mod rewritten;
+mod table;
+
+pub use make::make;
+pub use query::{chunk_query, chunk_query_with_placeholders};
+
 use jiff::Timestamp;
 use pgexport_api::job::Strategy;
+use pgexport_api::reason::Reason;
 use pgexport_api::source::Server;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// The version of [`Plan`] that this code writes and reads.
 pub const PLAN_VERSION: u32 = 1;
@@ -23,6 +38,17 @@ pub struct Plan {
     pub datasets: Vec<PlannedDataset>,
     /// The chunks: a data set's stand together, in the order of their parts. A chunk's index is its place.
     pub chunks: Vec<Chunk>,
+}
+
+impl Plan {
+    /// A chunk by its index, and its data set.
+    pub fn chunk(&self, index: u32) -> Result<(&Chunk, &PlannedDataset)> {
+        let found = self
+            .chunks
+            .get(index as usize)
+            .and_then(|chunk| Some((chunk, self.datasets.get(chunk.dataset as usize)?)));
+        found.ok_or_else(|| Error::new(Reason::InternalError, format!("chunk {index} is not in the plan")))
+    }
 }
 
 /// An exported snapshot, and what tells that a connection sees the same.

@@ -1,0 +1,133 @@
+//! A query as the server understands it: one statement, which returns rows and does not write.
+
+use pgexport_api::reason::Reason;
+use tokio_postgres::types::Type;
+
+use super::Column;
+use super::explain::{Explained, Node};
+use crate::error::{Error, Result};
+use crate::source::Session;
+use crate::source::error::{ServerMessage, Stage};
+use crate::sql::{CHUNK, Substituted};
+
+/// What the server says of a query.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// The columns of its result.
+    pub(super) columns: Vec<Column>,
+    /// The types' oids, in the same order; a domain's is that of its base type.
+    pub(super) types: Vec<u32>,
+    /// Its plan.
+    pub(super) plan: Node,
+}
+
+/// Has the query parsed alone, planned (which locks what it reads against being altered), and parsed in the place where it
+/// will stand.
+pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted) -> Result<Described> {
+    if query.sql.is_empty() {
+        return Err(Error::new(Reason::InvalidQuery, format!("{doing}: the query is empty")));
+    }
+    // Alone: what would close the parentheses that it will stand in, or open another statement, is a syntax error here.
+    let statement = session
+        .watched(session.client().prepare(&query.sql))
+        .await
+        .map_err(|error| explain_syntax(session, error, doing, query))?;
+    if !statement.params().is_empty() {
+        let message = format!(
+            "{doing}: the query names $1; parameters are written :name, and given in spec.parameters"
+        );
+        return Err(Error::new(Reason::InvalidQuery, message));
+    }
+    let plan = explain(session, doing, &query.sql).await?;
+    if plan.writes() {
+        let message = format!("{doing}: the query writes or locks rows; exports run READ ONLY");
+        return Err(Error::new(Reason::QueryWrites, message));
+    }
+    if statement.columns().is_empty() {
+        return Err(Error::new(Reason::InvalidQuery, format!("{doing}: the query returns no columns")));
+    }
+    let embedded = format!("SELECT * FROM (\n{}\n) q", query.sql);
+    session
+        .watched(session.client().prepare(&embedded))
+        .await
+        .map_err(|error| not_a_query(session, error, doing))?;
+    let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
+    let modifiers: Vec<i32> = statement.columns().iter().map(tokio_postgres::Column::type_modifier).collect();
+    let names = session
+        .query(
+            Stage::Plan,
+            doing,
+            "SELECT pg_catalog.format_type(t, m) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY AS c(t, m, n) ORDER BY n",
+            &[(&types, Type::OID_ARRAY), (&modifiers, Type::INT4_ARRAY)],
+        )
+        .await?;
+    let columns = statement
+        .columns()
+        .iter()
+        .zip(names)
+        .map(|(column, row)| {
+            let column_type = row.try_get(0).map_err(|error| session.error(error, Stage::Plan, doing))?;
+            Ok(Column { name: column.name().to_owned(), column_type })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Described { columns, types, plan })
+}
+
+/// The plan of a query that was parsed alone before.
+pub(super) async fn explain(session: &Session, doing: &str, query: &str) -> Result<Node> {
+    let sql = format!("EXPLAIN (VERBOSE, FORMAT JSON) {query}");
+    let rows = session
+        .watched(session.client().query_typed(&sql, &[]))
+        .await
+        .map_err(|error| not_a_query(session, error, doing))?;
+    let unreadable =
+        || Error::new(Reason::InternalError, format!("{doing}: the server's plan cannot be read"));
+    let json: serde_json::Value =
+        rows.first().ok_or_else(unreadable)?.try_get(0).map_err(|_| unreadable())?;
+    let mut explained: Vec<Explained> = serde_json::from_value(json).map_err(|_| unreadable())?;
+    // A rule may make more than one plan of a statement that writes; one that reads has one.
+    let plan = explained.pop().ok_or_else(unreadable)?.plan;
+    Ok(explained.into_iter().fold(plan, |mut plan, other| {
+        plan.plans.push(other.plan);
+        plan
+    }))
+}
+
+/// A syntax error in the query, with what it probably comes from.
+fn explain_syntax(
+    session: &Session,
+    error: tokio_postgres::Error,
+    doing: &str,
+    query: &Substituted,
+) -> Error {
+    let Some(said) = ServerMessage::of(&error).filter(|said| said.sql_state == "42601") else {
+        return session.error(error, Stage::Plan, doing);
+    };
+    if query.undeclared.contains(CHUNK) {
+        let message = format!("{doing}: the query names :chunk, which goes with chunking strategy Table");
+        return Error::new(Reason::ChunkingRefused, message).with_sql_state(said.sql_state);
+    }
+    if let Some(name) = query.undeclared.first() {
+        let message = format!("{doing}: the query names :{name}, which spec.parameters does not give");
+        return Error::new(Reason::InvalidParameter, message).with_sql_state(said.sql_state);
+    }
+    let error = session.error(error, Stage::Plan, doing);
+    if let Some(name) = query.bracketed.first() {
+        return error.with_hint(format!("inside [...] a placeholder needs parentheses, as :{name} could be the end of a slice: write (:{name})"));
+    }
+    if query.has_more_statements() {
+        return error.with_hint("give one statement; each further query is a data set of its own");
+    }
+    error
+}
+
+/// What parses alone, and neither under EXPLAIN nor in FROM, is a statement of another kind.
+fn not_a_query(session: &Session, error: tokio_postgres::Error, doing: &str) -> Error {
+    match ServerMessage::of(&error) {
+        Some(said) if matches!(said.sql_state.as_str(), "42601" | "26000") => {
+            let message = format!("{doing}: this statement is no query; write SELECT, WITH, VALUES or TABLE");
+            Error::new(Reason::InvalidQuery, message).with_sql_state(said.sql_state)
+        }
+        _ => session.error(error, Stage::Plan, doing),
+    }
+}

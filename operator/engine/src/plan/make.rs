@@ -1,0 +1,108 @@
+//! Making the plan, in the transaction that holds the snapshot.
+
+use futures::StreamExt as _;
+use pgexport_api::job::{FormatType, Strategy};
+use pgexport_api::order::{DatasetOrder, RunOrder};
+use pgexport_api::reason::Reason;
+use sha2::{Digest, Sha256};
+
+use super::describe::describe;
+use super::query::values;
+use super::{Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, parameter, rewritten, table};
+use crate::encode::header_statement;
+use crate::error::{Error, Result};
+use crate::source::error::{ServerMessage, Stage};
+use crate::source::{Holder, Session};
+use crate::sql::{CHUNK, Values, substitute};
+
+/// Plans a run: checks parameters and queries, describes the results, splits them, and makes sure that the tables are
+/// still those of the snapshot. Any error has aborted the holder's transaction.
+pub async fn make(holder: &Holder, order: &RunOrder) -> Result<Plan> {
+    for parameter in &order.parameters {
+        parameter::check(holder.session(), parameter).await?;
+    }
+    let values = values(&order.parameters, holder.snapshot().time)?;
+    let mut datasets = Vec::with_capacity(order.datasets.len());
+    let mut chunks = Vec::new();
+    for (index, dataset) in (0_u32..).zip(&order.datasets) {
+        let (planned, rows) = plan_dataset(holder, order, dataset, &values).await?;
+        datasets.push(planned);
+        chunks.extend((0_u32..).zip(rows).map(|(part, rows)| Chunk { dataset: index, part, rows }));
+    }
+    rewritten::check(holder.session()).await?;
+    Ok(Plan {
+        version: PLAN_VERSION,
+        snapshot: holder.snapshot().clone(),
+        server: holder.server().clone(),
+        datasets,
+        chunks,
+    })
+}
+
+async fn plan_dataset(
+    holder: &Holder,
+    order: &RunOrder,
+    dataset: &DatasetOrder,
+    values: &Values,
+) -> Result<(PlannedDataset, Vec<Rows>)> {
+    let session = holder.session();
+    let doing = format!("data set {}", dataset.name);
+    let chunking = &dataset.chunking;
+    let by_table = chunking.table.as_ref().filter(|_| chunking.strategy == Strategy::Table);
+    let by_column = chunking.column.as_ref().filter(|_| chunking.strategy == Strategy::Column);
+    let mut whole = values.clone();
+    if by_table.is_some() {
+        whole.insert(CHUNK.to_owned(), table::WHOLE.to_owned());
+    }
+    let query = substitute(&dataset.sql, &whole);
+    if by_table.is_some() {
+        table::check_placeholder(&doing, &query)?;
+    }
+    // A query before this one may have changed how this one would be read.
+    holder.pin().await?;
+    let described = describe(session, &doing, &query).await?;
+    let csv_header = header(session, &doing, order, &query.sql).await?;
+    let rows = if let Some(chunking) = by_table {
+        table::rows(session, &doing, &dataset.sql, values, &described, chunking).await?
+    } else if let Some(chunking) = by_column {
+        column::rows(session, &doing, &query.sql, &described, chunking).await?
+    } else {
+        vec![Rows::All]
+    };
+    let planned = PlannedDataset {
+        name: dataset.name.clone(),
+        columns: described.columns,
+        query_sha256: hex::encode(Sha256::digest(&dataset.sql)),
+        csv_header,
+        strategy: chunking.strategy,
+    };
+    Ok((planned, rows))
+}
+
+/// The header line as the server writes it, which also proves the CSV options.
+async fn header(session: &Session, doing: &str, order: &RunOrder, query: &str) -> Result<Option<String>> {
+    let Some(statement) = header_statement(query, &order.format) else { return Ok(None) };
+    let failed = |error: tokio_postgres::Error| match ServerMessage::of(&error) {
+        Some(said)
+            if matches!(said.sql_state.get(..2), Some("22" | "42" | "0A")) && said.sql_state != "42501" =>
+        {
+            Error::new(Reason::InvalidSpec, format!("{doing}: format.csv: {}", said.message))
+                .with_sql_state(said.sql_state)
+        }
+        _ => session.error(error, Stage::Plan, doing),
+    };
+    let lines = async {
+        let mut stream = Box::pin(session.client().copy_out(&statement).await?);
+        let mut lines = Vec::new();
+        while let Some(line) = stream.next().await {
+            lines.extend_from_slice(&line?);
+        }
+        Ok(lines)
+    };
+    let lines = session.watched(lines).await.map_err(failed)?;
+    let wanted =
+        order.format.format_type == FormatType::Csv && order.format.csv.as_ref().is_none_or(|csv| csv.header);
+    let text = String::from_utf8(lines)
+        .map_err(|_| Error::new(Reason::InternalError, format!("{doing}: the CSV header is not UTF-8")))?;
+    Ok(wanted.then_some(text))
+}
