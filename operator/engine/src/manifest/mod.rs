@@ -6,8 +6,6 @@
 
 mod delivery;
 mod seal;
-#[cfg(test)]
-mod tests;
 
 pub use delivery::{DeliveredFile, Delivery};
 pub use seal::{Sealed, Success, refuse_if_delivered, seal};

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its share")]
 
+pub mod run;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
