@@ -1,5 +1,7 @@
 //! A location holds one delivery: another job's is never altered, also where only writing is allowed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -41,7 +43,7 @@ async fn contents(backend: &Backend) -> [Vec<u8>; 2] {
 
 #[tokio::test]
 async fn sealing_again_is_the_same_and_another_job_is_refused() {
-    for backend in [Backend::s3().await, Backend::volume().await] {
+    for backend in [Backend::s3().await, Backend::volume()] {
         let store = backend.store();
         let ours = job(&backend, "ours", 1);
         assert_eq!(refuse_if_delivered(store.as_ref(), PATH, &ours).await.unwrap(), None);
@@ -69,7 +71,7 @@ async fn sealing_again_is_the_same_and_another_job_is_refused() {
 
 #[tokio::test]
 async fn a_manifest_that_was_never_sealed_is_replaced() {
-    for backend in [Backend::s3().await, Backend::volume().await] {
+    for backend in [Backend::s3().await, Backend::volume()] {
         let store = backend.store();
         store.put(&format!("{PATH}_manifest.json"), "{}".into(), "x/y", PutMode::Create).await.unwrap();
         seal(store.as_ref(), PATH, &manifest(&job(&backend, "ours", 2))).await.unwrap();
@@ -80,7 +82,7 @@ async fn a_manifest_that_was_never_sealed_is_replaced() {
 
 #[tokio::test]
 async fn somebody_else_s_success_file_is_respected() {
-    let backend = Backend::volume().await;
+    let backend = Backend::volume();
     let store = backend.store();
     store.put(&format!("{PATH}_SUCCESS"), "".into(), "x/y", PutMode::Create).await.unwrap();
     let error = refuse_if_delivered(store.as_ref(), PATH, &job(&backend, "ours", 1)).await.unwrap_err();

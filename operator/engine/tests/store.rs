@@ -1,5 +1,7 @@
 //! Every backend keeps the store's contract; a real S3 server and a folder are tried.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use bytes::Bytes;
@@ -24,7 +26,7 @@ macro_rules! on_every_backend {
         mod volume {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(&super::Backend::volume().await).await;
+                super::$name(&super::Backend::volume()).await;
             })+
         }
     };

@@ -1,5 +1,7 @@
 //! What an S3 server refuses becomes a reason, and a message that names the thing and the fix.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use support::{Backend, PREFIX, allow, s3_target, secrets};
 /// Probes a bucket, and returns how that failed.
 async fn refusal(s3: S3, secrets: Arc<dyn Secrets>) -> Error {
     let sink = NamedSink { name: "acme".to_owned(), target: Target::S3(s3), staging: false };
-    probe::sink::run(&sink, secrets, &Volumes::folders(BTreeMap::new())).await.unwrap_err()
+    probe::sink::probe(&sink, secrets, &Volumes::folders(BTreeMap::new())).await.unwrap_err()
 }
 
 #[track_caller]
@@ -95,10 +97,10 @@ async fn an_account_that_may_only_write_passes_as_sink_and_not_as_staging() {
     let mut sink =
         NamedSink { name: "acme".to_owned(), target: Target::S3(s3_target(&peers, &bucket)), staging: false };
     let none = Volumes::folders(BTreeMap::new());
-    probe::sink::run(&sink, secrets(&account), &none).await.unwrap();
+    probe::sink::probe(&sink, secrets(&account), &none).await.unwrap();
 
     sink.staging = true;
-    let error = probe::sink::run(&sink, secrets(&account), &none).await.unwrap_err();
+    let error = probe::sink::probe(&sink, secrets(&account), &none).await.unwrap_err();
     says(&error, Reason::AccessDenied, &["s3:ListBucket", &bucket]);
 
     let store = store::open(&sink.target, secrets(&account), &none).unwrap();

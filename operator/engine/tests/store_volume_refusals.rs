@@ -1,5 +1,7 @@
 //! What a volume refuses, and what is refused for it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::os::unix::fs::symlink;
@@ -15,7 +17,7 @@ use tempfile::TempDir;
 
 #[tokio::test]
 async fn keys_that_lead_out_of_the_folder_are_refused() {
-    let backend = Backend::volume().await;
+    let backend = Backend::volume();
     let store = backend.store();
     for key in ["../out", "a/../../out", "/etc/passwd", "a//b", "./a", "", "a\0b"] {
         let put = store.put(key, "x".into(), "text/plain", PutMode::Create).await;
@@ -28,7 +30,7 @@ async fn keys_that_lead_out_of_the_folder_are_refused() {
 
 #[tokio::test]
 async fn symbolic_links_are_not_followed() {
-    let backend = Backend::volume().await;
+    let backend = Backend::volume();
     let Backend::Volume { folder } = &backend else { unreachable!() };
     let outside = TempDir::new().unwrap();
     std::fs::write(outside.path().join("secret"), "s").unwrap();
@@ -59,7 +61,7 @@ async fn a_claim_that_is_not_mounted_is_named() {
 
 #[tokio::test]
 async fn a_file_in_the_way_is_named_by_its_path_in_the_claim() {
-    let backend = Backend::volume().await;
+    let backend = Backend::volume();
     let Backend::Volume { folder } = &backend else { unreachable!() };
     std::fs::write(folder.path().join("from us"), "").unwrap();
     let error = backend.store().put("a/b", "x".into(), "text/plain", PutMode::Create).await.unwrap_err();

@@ -1,5 +1,7 @@
 //! Transfers from a staging on a real S3 server to a bucket and to a folder.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use pgexport_api::job::{FormatType, Layout};
@@ -40,7 +42,7 @@ fn never() -> CancellationToken {
 
 #[tokio::test]
 async fn json_chunks_become_one_document_a_data_set_in_a_bucket_and_in_a_folder() {
-    for sink in [Backend::s3().await, Backend::volume().await] {
+    for sink in [Backend::s3().await, Backend::volume()] {
         let (staging, sink, order) = staged(sink, FormatType::Json, Layout::Single, TWO).await;
         let delivered = transfer(&order, &staging, &sink, &never()).await.unwrap();
         let names = ["_SUCCESS", "_manifest.json", "assets-0b0c1d2e-2.json", "findings-0b0c1d2e-2.json"];
@@ -62,8 +64,7 @@ async fn json_chunks_become_one_document_a_data_set_in_a_bucket_and_in_a_folder(
 #[tokio::test]
 async fn csv_files_have_one_header_each_and_empty_ones_too() {
     let datasets: &[Dataset<'_>] = &[("findings", &["1\n2\n", "", "3\n"]), ("assets", &[""])];
-    let (staging, sink, order) =
-        staged(Backend::volume().await, FormatType::Csv, Layout::Single, datasets).await;
+    let (staging, sink, order) = staged(Backend::volume(), FormatType::Csv, Layout::Single, datasets).await;
     transfer(&order, &staging, &sink, &never()).await.unwrap();
     assert_eq!(sink.bytes(&format!("{PATH}findings-0b0c1d2e-2.csv")).await, b"id\n1\n2\n3\n");
     assert_eq!(sink.bytes(&format!("{PATH}assets-0b0c1d2e-2.csv")).await, b"id\n");
@@ -133,7 +134,7 @@ async fn the_manifest_says_what_is_there_and_success_says_which_manifest() {
 
 #[tokio::test]
 async fn what_is_delivered_is_found_delivered_and_what_was_lost_is_written_the_same() {
-    let (staging, sink, order) = staged(Backend::volume().await, FormatType::Json, Layout::Single, TWO).await;
+    let (staging, sink, order) = staged(Backend::volume(), FormatType::Json, Layout::Single, TWO).await;
     let first = transfer(&order, &staging, &sink, &never()).await.unwrap();
     let manifest = sink.bytes(&format!("{PATH}_manifest.json")).await;
     let Backend::Volume { folder } = &sink else { unreachable!() };
@@ -193,7 +194,7 @@ async fn a_body_that_is_not_what_its_sidecar_says_is_noticed() {
 #[tokio::test]
 async fn missing_chunks_are_named() {
     let staging = Backend::s3().await;
-    let sink = Backend::volume().await;
+    let sink = Backend::volume();
     let order = order(FormatType::Json, Layout::Single, sink.target(), staging.target());
     let error = transfer(&order, &staging, &sink, &never()).await.unwrap_err();
     assert!(error.to_string().contains("no plan"), "{error}");

@@ -24,7 +24,7 @@ pub const PREFIX: &str = "from us/";
 
 /// A store's backend, empty and of one's own.
 pub enum Backend {
-    S3 { peers: Peers, bucket: String },
+    S3 { peers: Box<Peers>, bucket: String },
     Volume { folder: TempDir },
 }
 
@@ -32,10 +32,10 @@ impl Backend {
     pub async fn s3() -> Self {
         let peers = Peers::load().unwrap();
         let bucket = peers.s3.create_bucket("engine").await.unwrap();
-        Self::S3 { peers, bucket }
+        Self::S3 { peers: Box::new(peers), bucket }
     }
 
-    pub async fn volume() -> Self {
+    pub fn volume() -> Self {
         Self::Volume { folder: TempDir::new().unwrap() }
     }
 

@@ -268,3 +268,37 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     }
     truncate(&text, MAX_FOREIGN).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use pgexport_api::reason::Reason;
+
+    use super::reason;
+
+    #[test]
+    fn codes_and_bare_statuses_have_their_reasons() {
+        let table = [
+            (Some("NoSuchBucket"), 404, Reason::BucketNotFound),
+            (Some("PermanentRedirect"), 301, Reason::BucketNotFound),
+            (Some("AuthorizationHeaderMalformed"), 400, Reason::BucketNotFound),
+            (None, 301, Reason::BucketNotFound),
+            (Some("InvalidAccessKeyId"), 403, Reason::CredentialsRefused),
+            (Some("SignatureDoesNotMatch"), 403, Reason::CredentialsRefused),
+            (Some("ExpiredToken"), 400, Reason::CredentialsRefused),
+            (Some("InvalidToken"), 400, Reason::CredentialsRefused),
+            (Some("RequestTimeTooSkewed"), 403, Reason::CredentialsRefused),
+            (Some("AccessDenied"), 403, Reason::AccessDenied),
+            (None, 403, Reason::AccessDenied),
+            (Some("BadDigest"), 400, Reason::ChecksumMismatch),
+            (Some("SlowDown"), 503, Reason::StoreError),
+            (Some("InternalError"), 500, Reason::StoreError),
+            (Some("RequestTimeout"), 400, Reason::StoreError),
+            (Some("NoSuchUpload"), 404, Reason::StoreError),
+            (Some("KeyTooLongError"), 400, Reason::InvalidSpec),
+            (None, 502, Reason::StoreError),
+        ];
+        for (code, status, expected) in table {
+            assert_eq!(reason(code, status), expected, "{code:?} {status}");
+        }
+    }
+}

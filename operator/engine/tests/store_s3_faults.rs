@@ -1,0 +1,71 @@
+//! Broken connections to an S3 server are survived; `Proxy` breaks them.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use pgexport_api::order::Target;
+use pgexport_api::sink::S3;
+use pgexport_engine::store::{self, PutMode, Store, Volumes};
+use support::{Backend, noise, s3_target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Forwards connections, each until the server has answered with so many bytes: the first number is for the first
+/// connection, and the last for all others.
+async fn proxy(server: SocketAddr, answers: &'static [u64]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (client, _) = listener.accept().await.unwrap();
+            let answer = answers[connection.min(answers.len() - 1)];
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (from_server, mut to_server) = TcpStream::connect(server).await.unwrap().into_split();
+                let requests = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+                let _ = copy(&mut from_server.take(answer), &mut to_client).await;
+                let _ = to_client.shutdown().await;
+                requests.abort();
+            });
+        }
+    });
+    address
+}
+
+async fn through(backend: &Backend, answers: &'static [u64]) -> Arc<dyn Store> {
+    let Backend::S3 { peers, bucket } = backend else { unreachable!() };
+    let endpoint = Some(format!("http://{}", proxy(peers.s3.host, answers).await));
+    let target = Target::S3(S3 { endpoint, ..s3_target(peers, bucket) });
+    store::open(&target, backend.secrets(), &Volumes::mounted("/")).unwrap()
+}
+
+async fn whole(store: &dyn Store, key: &str) -> pgexport_engine::Result<Vec<u8>> {
+    let pieces: Vec<Bytes> = store.read(key).await?.try_collect().await?;
+    Ok(pieces.concat())
+}
+
+#[tokio::test]
+async fn reading_goes_on_where_a_connection_broke() {
+    let backend = Backend::s3().await;
+    let bytes = noise(3 << 20);
+    backend.store().put("file", bytes.clone().into(), "x/y", PutMode::Create).await.unwrap();
+    let broken_twice = through(&backend, &[1 << 20, 1 << 20, u64::MAX]).await;
+    assert!(whole(broken_twice.as_ref(), "file").await.unwrap() == bytes);
+    let always_broken = through(&backend, &[100_000]).await;
+    let error = whole(always_broken.as_ref(), "file").await.unwrap_err();
+    assert!(error.to_string().contains("from us/file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_is_lost_is_sent_again() {
+    let backend = Backend::s3().await;
+    let store = through(&backend, &[0, 0, u64::MAX]).await;
+    store.put("file", "x".into(), "x/y", PutMode::Replace).await.unwrap();
+    assert_eq!(backend.bytes("file").await, b"x");
+}
