@@ -13,6 +13,7 @@ use pgexport_api::sink::{ExportSinkSpec, ExportSinkStatus};
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
 use crate::event;
+use crate::job::apply::blocking;
 use crate::job::mount::Mounts;
 use crate::probe::apply::{Rendering, apply};
 use crate::probe::decide::{State, Subject, decide};
@@ -24,7 +25,7 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportSink.
 pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (sink.namespace(), sink.controller_owner_ref(&())) else {
+    let (Some(namespace), Some(owner)) = (sink.namespace(), sink.controller_owner_ref(&()).map(blocking)) else {
         return Ok(Action::await_change());
     };
     if sink.meta().deletion_timestamp.is_some() {

@@ -13,6 +13,7 @@ use pgexport_api::source::ExportSourceStatus;
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
 use crate::event;
+use crate::job::apply::blocking;
 use crate::job::mount::Mounts;
 use crate::probe::apply::{Rendering, apply};
 use crate::probe::decide::{State, Subject, decide};
@@ -24,7 +25,7 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportSource.
 pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (source.namespace(), source.controller_owner_ref(&())) else {
+    let (Some(namespace), Some(owner)) = (source.namespace(), source.controller_owner_ref(&()).map(blocking)) else {
         return Ok(Action::await_change());
     };
     if source.meta().deletion_timestamp.is_some() {

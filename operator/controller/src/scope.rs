@@ -36,6 +36,9 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Ends when the controller is to stop.
 pub type Stop = Shared<BoxFuture<'static, ()>>;
 
+/// The reconciliation of one object of a kind.
+type Reconcile<K> = fn(Arc<Context>, Arc<K>) -> BoxFuture<'static, Result<Action, ReconcileError>>;
+
 /// What all scopes share.
 pub struct Shares {
     /// The API server.
@@ -193,7 +196,7 @@ async fn reconcile_all<K>(
     store: Store<DeserializeGuard<K>>,
     requests: UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>,
     stop: Stop,
-    reconcile: fn(Arc<Context>, Arc<K>) -> BoxFuture<'static, Result<Action, ReconcileError>>,
+    reconcile: Reconcile<K>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
@@ -235,7 +238,7 @@ async fn reconcile_all<K>(
 async fn measured<K>(
     context: Arc<Context>,
     object: Arc<K>,
-    reconcile: fn(Arc<Context>, Arc<K>) -> BoxFuture<'static, Result<Action, ReconcileError>>,
+    reconcile: Reconcile<K>,
 ) -> Result<Action, ReconcileError>
 where
     K: Resource<DynamicType = ()>,

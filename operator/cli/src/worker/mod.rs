@@ -104,10 +104,10 @@ async fn work(args: &Args, order: Order, progress: Arc<Progress>, cancel: Cancel
             transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)
         }
         (Subtask::Probe, Task::ProbeSource(source)) => {
-            probe::source::run(&source, secrets).await.map(|server| Outcome::SourceProbed { server })
+            probe::source::probe(&source.postgres, secrets).await.map(|server| Outcome::SourceProbed { server })
         }
         (Subtask::Probe, Task::ProbeSink(sink)) => {
-            probe::sink::run(&sink, secrets, &volumes).await.map(|()| Outcome::SinkProbed)
+            probe::sink::probe(&sink, secrets, &volumes).await.map(|()| Outcome::SinkProbed)
         }
         (_, _) => Err(Error::new(Reason::InternalError, "the order is for another task than the worker was started for")),
     }

@@ -72,16 +72,16 @@ where
 {
     let key = ObjectRef::new(name).within(namespace);
     let found = match store.get(&key) {
-        Some(stored) => Some(stored.0.clone()),
+        Some(stored) => Some(stored),
         None => Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace)
             .get_opt(name)
             .await
             .map_err(|error| ReconcileError::api("get", format!("{kind} {name}"), error))?
-            .map(|guard| guard.0),
+            .map(Arc::new),
     };
-    Ok(match found {
+    Ok(match found.as_ref().map(|guard| &guard.0) {
         None => Reference::Missing,
-        Some(Ok(object)) => Reference::Found(Arc::new(object)),
-        Some(Err(invalid)) => Reference::Malformed(invalid.error),
+        Some(Ok(object)) => Reference::Found(Arc::new(object.clone())),
+        Some(Err(invalid)) => Reference::Malformed(invalid.error.clone()),
     })
 }

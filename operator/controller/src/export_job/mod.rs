@@ -9,6 +9,9 @@ pub mod render;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+mod fixture;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use pgexport_api::ExportJob;
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
 use crate::event;
+use crate::job::apply::blocking;
 use crate::status::Written;
 use decide::Subject;
 use render::Rendering;
@@ -28,7 +32,7 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportJob.
 pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (job.namespace(), job.controller_owner_ref(&())) else {
+    let (Some(namespace), Some(owner)) = (job.namespace(), job.controller_owner_ref(&()).map(blocking)) else {
         return Ok(Action::await_change());
     };
     if job.meta().deletion_timestamp.is_some() {

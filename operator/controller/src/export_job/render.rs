@@ -75,3 +75,80 @@ impl Rendering<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export_job::fixture::{direct, job, references, sink};
+    use crate::export_job::validate::validate;
+    use kube::Resource;
+    use pgexport_api::ExportJob;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn image() -> WorkerImage {
+        WorkerImage {
+            image: "example/pgexport:1.0.0".to_owned(),
+            pull_policy: Some("IfNotPresent".to_owned()),
+            pull_secrets: vec!["pull".to_owned()],
+            log_filter: Some("info".to_owned()),
+        }
+    }
+
+    fn rendered(job: &ExportJob, references: &super::super::dereference::References, child: Child) -> (Job, ConfigMap) {
+        let validated = validate("exports", job, references).unwrap();
+        let image = image();
+        let rendering = Rendering {
+            namespace: "exports",
+            owner: job.controller_owner_ref(&()).map(crate::job::apply::blocking).unwrap(),
+            spec: &job.spec,
+            validated: &validated,
+            image: &image,
+        };
+        (rendering.job(child), rendering.config_map(child, "job-uid"))
+    }
+
+    #[test]
+    fn a_staged_export() {
+        let (job, config_map) = rendered(&job(&json!({})), &references(), Child::export(2));
+        insta::assert_yaml_snapshot!("staged_export_job", job);
+        insta::assert_yaml_snapshot!("staged_export_config_map", config_map);
+    }
+
+    #[test]
+    fn a_direct_export_to_a_volume() {
+        let volume = json!({"spec": {"s3": null, "volume": {"claimName": "exports", "path": "out/"}, "serviceAccountName": "writer"}});
+        let references =
+            super::super::dereference::References { sink: super::super::dereference::Reference::Found(Arc::new(sink("acme", &volume))), ..references() };
+        let mut job = direct();
+        job.spec.pod_template = serde_json::from_value(json!({
+            "resources": {"limits": {"memory": "1Gi"}}, "nodeSelector": {"disk": "fast"}, "priorityClassName": "low",
+            "tolerations": [{"key": "batch", "operator": "Exists"}]
+        }))
+        .unwrap();
+        insta::assert_yaml_snapshot!("direct_export_job", rendered(&job, &references, Child::export(1)).0);
+    }
+
+    #[test]
+    fn a_transfer() {
+        insta::assert_yaml_snapshot!("transfer_job", rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0);
+    }
+
+    #[test]
+    fn an_order_reads_back_with_the_attempts_number() {
+        let (_, config_map) = rendered(&job(&json!({})), &references(), Child::export(7));
+        let text = &config_map.data.unwrap()[order::ORDER_KEY];
+        let order: Order = serde_json::from_str(text).unwrap();
+        let Task::Run(run) = order.task else { panic!("not a run") };
+        assert_eq!(run.run.attempt, 7);
+        assert_eq!(run.token(), "0b0c1d2e-7");
+    }
+
+    #[test]
+    fn no_order_holds_more_of_a_secret_than_its_name() {
+        let (job, config_map) = rendered(&job(&json!({})), &references(), Child::export(1));
+        let pod = serde_json::to_string(&job).unwrap();
+        assert!(!pod.contains("secretKeyRef"), "a Secret in the environment would show in the pod's description");
+        assert!(config_map.data.unwrap()[order::ORDER_KEY].contains("\"passwordSecretRef\""));
+    }
+}

@@ -187,3 +187,95 @@ fn of_conditions(
         _ => Readiness::Probing(format!("{kind} {name} is being probed")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export_job::fixture::{direct, job, references, sink, source};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn refusal(job: &ExportJob, references: &References) -> Refusal {
+        validate("exports", job, references).unwrap_err()
+    }
+
+    #[test]
+    fn a_missing_reference_is_named_with_the_fix() {
+        let missing = References { sink: Reference::Missing, ..references() };
+        let refusal = refusal(&job(&json!({})), &missing);
+        assert_eq!(refusal.reason, Reason::ReferenceNotFound);
+        for part in ["ExportSink acme", "namespace exports", "create it", "spec.sinkRef.name"] {
+            assert!(refusal.message.contains(part), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn a_missing_staging_matters_only_to_a_staged_delivery() {
+        let missing = References { staging: Some(Reference::Missing), ..references() };
+        assert_eq!(refusal(&job(&json!({})), &missing).reason, Reason::ReferenceNotFound);
+        assert!(validate("exports", &direct(), &missing).is_ok());
+    }
+
+    #[test]
+    fn pods_see_only_what_their_part_needs() {
+        let staged = validate("exports", &job(&json!({})), &references()).unwrap();
+        let names = |mounts: &Mounts| mounts.secrets.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&staged.export_mounts), ["findings-db", "staging"]);
+        assert_eq!(names(&staged.transfer_mounts), ["acme", "staging"]);
+        let direct = validate("exports", &direct(), &references()).unwrap();
+        assert_eq!(names(&direct.export_mounts), ["acme", "findings-db"]);
+    }
+
+    #[test]
+    fn two_identities_do_not_fit_into_one_pod() {
+        let named = |name: &str| json!({"spec": {"serviceAccountName": name}});
+        let two = References {
+            source: Reference::Found(Arc::new(source(&named("reader")))),
+            sink: Reference::Found(Arc::new(sink("acme", &named("writer")))),
+            ..references()
+        };
+        let found = refusal(&direct(), &two);
+        assert_eq!(found.reason, Reason::IdentityConflict);
+        assert!(found.message.contains("reader and writer"), "{}", found.message);
+        // Staged, reading and writing are done by different pods.
+        let staged = validate("exports", &job(&json!({})), &two).unwrap();
+        assert_eq!(staged.export_mounts.service_account(), Some("reader"));
+        assert_eq!(staged.transfer_mounts.service_account(), Some("writer"));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_config_map_is_refused() {
+        let sql = "x".repeat(64 * 1024);
+        let datasets: Vec<_> = (0..16).map(|number| json!({"name": format!("d{number}"), "sql": sql})).collect();
+        let large = job(&json!({"datasets": datasets, "chunking": null}));
+        assert_eq!(refusal(&large, &references()).reason, Reason::InvalidSpec);
+    }
+
+    #[test]
+    fn readiness_is_that_of_the_current_generation() {
+        let status = |generation: i64, status: &str| {
+            json!({"metadata": {"generation": generation}, "status": {"conditions": [{"type": "Ready", "status": status,
+                "reason": "BucketNotFound", "message": "bucket x does not exist", "observedGeneration": 1,
+                "lastTransitionTime": "2026-11-23T09:00:00Z"}]}})
+        };
+        let readiness = |patch: &serde_json::Value| {
+            let references = References { sink: Reference::Found(Arc::new(sink("acme", patch))), ..references() };
+            validate("exports", &job(&json!({})), &references).unwrap().readiness
+        };
+        assert_eq!(readiness(&status(1, "True")), Readiness::Ready);
+        assert!(matches!(readiness(&status(2, "True")), Readiness::Probing(_)));
+        assert!(matches!(readiness(&json!({"status": null})), Readiness::Probing(_)));
+        let Readiness::NotReady(refusal) = readiness(&status(1, "False")) else { panic!("it is not ready") };
+        assert_eq!(refusal.reason, Reason::SinkNotReady);
+        assert!(refusal.message.contains("bucket x does not exist"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn an_unready_staging_is_told() {
+        let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "AccessDenied",
+            "message": "no", "observedGeneration": 1, "lastTransitionTime": "2026-11-23T09:00:00Z"}]}});
+        let unready = References { staging: Some(Reference::Found(Arc::new(sink("staging", &unready)))), ..references() };
+        assert!(matches!(validate("exports", &job(&json!({})), &unready).unwrap().readiness, Readiness::NotReady(_)));
+        assert_eq!(validate("exports", &direct(), &unready).unwrap().readiness, Readiness::Ready);
+    }
+}

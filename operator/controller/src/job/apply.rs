@@ -2,11 +2,18 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 
 use super::fact::is_owned_by;
 use crate::error::ReconcileError;
+
+/// An owner that a deletion in the foreground keeps until what it owns is gone.
+#[must_use]
+pub fn blocking(owner: OwnerReference) -> OwnerReference {
+    OwnerReference { block_owner_deletion: Some(true), ..owner }
+}
 
 /// Creates a Job, or adopts the one of its name when it has the same owner. Returns its uid.
 pub async fn ensure_job(client: &Client, namespace: &str, job: &Job) -> Result<String, ReconcileError> {

@@ -17,7 +17,7 @@ use crate::job::fact::{JobFacts, JobState};
 use crate::job::failure::{self, sentence};
 
 /// How long a probe may take, its start included.
-pub const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+pub const PROBE_DEADLINE: Duration = Duration::from_mins(1);
 /// The wait after the first failure; each one doubles it.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 /// The longest wait.

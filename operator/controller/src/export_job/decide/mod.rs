@@ -8,6 +8,8 @@ mod draft;
 mod failed;
 mod pending;
 mod progress;
+#[cfg(test)]
+mod simulation;
 mod supervise;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,285 @@
+//! Properties of decisions over random histories: Jobs that run, end, fail, vanish and hang, references that come and go,
+//! an operator that dies between writing and acting, and clocks that run on.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use pgexport_api::report::{Delivered, Exported, Outcome};
+use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::export_job::dereference::Reference;
+use crate::export_job::fixture::{UID, created, direct, job, references};
+use crate::export_job::validate::validate;
+use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
+use crate::job::failure::failure;
+use crate::job::trouble::Trouble;
+
+/// What happens to the newest Job, or around it.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Reconcile,
+    DieBeforeActing,
+    Wait(u16),
+    PodStarts,
+    PodHangs,
+    Completes { with_report: bool },
+    Fails(Reason),
+    BeginsToFail(Reason),
+    IsDeleted,
+    References { there: bool },
+    NewGeneration,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let reason = prop_oneof![
+        Just(Reason::ConnectionLost),
+        Just(Reason::SnapshotLost),
+        Just(Reason::BucketNotFound),
+        Just(Reason::InvalidQuery),
+    ];
+    prop_oneof![
+        6 => Just(Step::Reconcile),
+        1 => Just(Step::DieBeforeActing),
+        3 => (1_u16..2000).prop_map(Step::Wait),
+        3 => Just(Step::PodStarts),
+        1 => Just(Step::PodHangs),
+        2 => any::<bool>().prop_map(|with_report| Step::Completes { with_report }),
+        2 => reason.clone().prop_map(Step::Fails),
+        1 => reason.prop_map(Step::BeginsToFail),
+        1 => Just(Step::IsDeleted),
+        1 => any::<bool>().prop_map(|there| Step::References { there }),
+        1 => Just(Step::NewGeneration),
+    ]
+}
+
+/// A small API server and Job controller.
+struct World {
+    job: ExportJob,
+    generation: i64,
+    references: bool,
+    status: ExportJobStatus,
+    jobs: BTreeMap<String, JobFacts>,
+    /// Jobs in the order in which they were made.
+    made: Vec<String>,
+    now: Timestamp,
+}
+
+impl World {
+    fn new(job: ExportJob) -> Self {
+        let status = ExportJobStatus::default();
+        Self { job, generation: 1, references: true, status, jobs: BTreeMap::new(), made: Vec::new(), now: created() }
+    }
+
+    fn decide(&self, status: &ExportJobStatus) -> Decision {
+        let mut references = references();
+        if !self.references {
+            references.source = Reference::Missing;
+        }
+        let verdict = validate("exports", &self.job, &references);
+        let subject =
+            Subject { name: "acme-findings", uid: UID, generation: self.generation, created: created(), spec: &self.job.spec };
+        let observed = Observed { jobs: self.jobs.values().cloned().collect(), ..Observed::default() };
+        decide(&subject, &verdict, &observed, status, self.now)
+    }
+
+    fn reconcile(&mut self, acts: bool) -> Result<Option<Duration>, TestCaseError> {
+        let before = self.status.clone();
+        let decision = self.decide(&before);
+        prop_assert_eq!(decision.status.observed_generation, Some(self.generation));
+        for condition in &decision.status.conditions {
+            prop_assert_eq!(condition.observed_generation, Some(self.generation));
+        }
+        if before.phase.is_some_and(Phase::is_terminal) {
+            let mut refreshed = before.clone();
+            refreshed.observed_generation = decision.status.observed_generation;
+            refreshed.conditions.clone_from(&decision.status.conditions);
+            prop_assert_eq!(&decision.status, &refreshed, "an end is the end");
+            prop_assert!(decision.events.is_empty());
+            prop_assert!(decision.actions.iter().all(|action| matches!(action, Action::DeleteJob { .. })));
+        }
+        // What reads back from the API server is what was written.
+        let text = serde_json::to_string(&decision.status).unwrap();
+        let stored: ExportJobStatus = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&stored, &decision.status);
+        let again = self.decide(&stored);
+        prop_assert_eq!(&again.status, &stored, "applying its own status changes something");
+        prop_assert!(again.events.is_empty(), "told twice: {:?}", again.events);
+
+        let is_terminal = stored.phase.is_some_and(Phase::is_terminal);
+        self.status = stored;
+        if acts {
+            for action in decision.actions {
+                self.act(&action);
+            }
+        }
+        let live = |kind: &str| self.jobs.values().filter(|job| job.name.contains(kind) && job.is_live()).count();
+        prop_assert!(live("-0b0c1d2e-e") <= 1, "two live exports");
+        prop_assert!(live("-0b0c1d2e-t") <= 1, "two live transfers");
+        prop_assert!(!(is_terminal && acts) || live("-0b0c1d2e-") == 0, "something runs on after the end");
+        let progress = self.status.progress.as_ref().map_or(0, |progress| progress.percent);
+        prop_assert_eq!(progress == 100, self.status.phase == Some(Phase::Succeeded));
+        prop_assert!(is_terminal || decision.requeue.is_some(), "nothing would wake it");
+        Ok(decision.requeue)
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::EnsureJob(child) => {
+                let name = child.name("acme-findings", UID);
+                let now = self.now;
+                if !self.jobs.contains_key(&name) {
+                    self.made.push(name.clone());
+                    self.jobs.insert(name.clone(), fresh(name, now));
+                }
+            }
+            Action::EnsureOrder { .. } => {}
+            Action::DeleteJob { name, .. } => {
+                self.jobs.remove(name);
+            }
+        }
+    }
+
+    fn newest(&mut self) -> Option<&mut JobFacts> {
+        let name = self.made.last()?;
+        self.jobs.get_mut(name).filter(|job| job.state == JobState::Active)
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        let now = self.now;
+        match step {
+            Step::Reconcile => drop(self.reconcile(true)?),
+            Step::DieBeforeActing => drop(self.reconcile(false)?),
+            Step::Wait(seconds) => self.now += SignedDuration::from_secs(seconds.into()),
+            Step::References { there } => self.references = there,
+            Step::NewGeneration => self.generation += 1,
+            Step::IsDeleted => {
+                if let Some(name) = self.newest().map(|job| job.name.clone()) {
+                    self.jobs.remove(&name);
+                }
+            }
+            Step::PodStarts | Step::PodHangs | Step::Completes { .. } | Step::Fails(_) | Step::BeginsToFail(_) => {
+                if let Some(job) = self.newest() {
+                    happen(job, step, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on, Jobs end within a minute, one way or another, and the clock follows what was asked for.
+    fn run_out(&mut self, ends: &[bool]) -> Result<(), TestCaseError> {
+        for round in 0..2000 {
+            if self.status.phase.is_some_and(Phase::is_terminal) {
+                return Ok(());
+            }
+            let wait = self.reconcile(true)?.unwrap_or(Duration::from_secs(1));
+            self.now += SignedDuration::try_from(wait).unwrap();
+            let now = self.now;
+            let good = ends[round % ends.len()];
+            if let Some(job) = self.newest()
+                && now >= job.created + SignedDuration::from_mins(1)
+            {
+                let step = if good { Step::Completes { with_report: true } } else { Step::Fails(Reason::ConnectionLost) };
+                happen(job, step, now);
+            }
+        }
+        Err(TestCaseError::fail(format!("it never ends: {:#?}", self.status)))
+    }
+}
+
+fn fresh(name: String, now: Timestamp) -> JobFacts {
+    JobFacts {
+        uid: format!("uid-of-{name}"),
+        created: now,
+        state: JobState::Active,
+        deleting: None,
+        direct: false,
+        pods: vec![pod(ContainerState::Waiting(None))],
+        trouble: None,
+        progress: None,
+        name,
+    }
+}
+
+fn happen(job: &mut JobFacts, step: Step, now: Timestamp) {
+    let ended = |outcome: Option<Outcome>| {
+        pod(ContainerState::Ended(Ended { exit_code: Some(0), out_of_memory: false, at: Some(now), outcome, note: None }))
+    };
+    let failed = |reason: Reason| vec![ended(Some(Outcome::Failed(failure(reason, "it failed"))))];
+    match step {
+        Step::PodStarts => {
+            job.trouble = None;
+            job.pods = vec![pod(ContainerState::Running)];
+        }
+        Step::PodHangs => {
+            job.pods = vec![pod(ContainerState::Waiting(None))];
+            job.trouble = Some(Trouble { reason: Reason::ImagePullFailed, message: "no such image".to_owned() });
+        }
+        Step::Completes { with_report } => {
+            job.state = JobState::Complete;
+            let outcome = if job.name.contains("-0b0c1d2e-e") && !job.direct { exported(now) } else { delivered(now) };
+            job.pods = if with_report { vec![ended(Some(outcome))] } else { Vec::new() };
+        }
+        Step::Fails(reason) => {
+            job.state = JobState::Failed { reason: "PodFailurePolicy".to_owned() };
+            job.pods = failed(reason);
+        }
+        Step::BeginsToFail(reason) => {
+            job.state = JobState::Failing { since: now, reason: "PodFailurePolicy".to_owned() };
+            job.pods = failed(reason);
+            job.pods.push(pod(ContainerState::Running));
+        }
+        _ => {}
+    }
+}
+
+fn pod(container: ContainerState) -> PodFacts {
+    PodFacts {
+        name: "pod".to_owned(),
+        uid: "pod-uid".to_owned(),
+        index: Some(0),
+        container,
+        deleting: None,
+        disrupted: false,
+        address: None,
+    }
+}
+
+fn exported(now: Timestamp) -> Outcome {
+    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: now })
+}
+
+fn delivered(now: Timestamp) -> Outcome {
+    Outcome::Delivered(Delivered {
+        chunks: 8,
+        manifest: "s3://acme-bucket/_manifest.json".to_owned(),
+        manifest_sha256: "ab".to_owned(),
+        files: 1,
+        rows: 100,
+        bytes: 5000,
+        snapshot_time: now,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_invariants_and_ends(
+        is_direct in any::<bool>(),
+        limit in 0_u32..4,
+        history in proptest::collection::vec(steps(), 0..60),
+        ends in proptest::collection::vec(any::<bool>(), 1..8),
+    ) {
+        let mut spec = if is_direct { direct() } else { job(&json!({})) };
+        spec.spec.retry.limit = limit;
+        let mut world = World::new(spec);
+        for step in history {
+            world.step(step)?;
+        }
+        world.run_out(&ends)?;
+    }
+}

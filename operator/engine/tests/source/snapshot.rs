@@ -1,0 +1,147 @@
+//! One snapshot, many connections.
+
+use std::time::Duration;
+
+use pgexport_api::job::{Format, FormatType};
+use pgexport_api::reason::Reason;
+use pgexport_engine::plan::make;
+use pgexport_engine::source::{Importer, application_name};
+
+use super::world::{World, drain};
+
+const CSV: Format = Format { format_type: FormatType::Csv, csv: None };
+
+#[tokio::test]
+async fn importers_see_the_same_while_others_write() {
+    let world = World::with("same", "CREATE TABLE t AS SELECT i FROM generate_series(1, 100) i").await;
+    let holder = world.holder().await;
+    let mut one = world.importer(&holder).await;
+    world.admin.batch_execute("DELETE FROM t WHERE i > 50; UPDATE t SET i = -i; INSERT INTO t SELECT 1000").await.unwrap();
+    let mut two = world.importer(&holder).await;
+    let sql = "SELECT count(*), sum(i) FROM t";
+    let first = drain(&mut one, sql, &CSV).await.unwrap();
+    world.admin.batch_execute("DELETE FROM t").await.unwrap();
+    assert_eq!(first, b"100,5050\n");
+    assert_eq!(drain(&mut two, sql, &CSV).await.unwrap(), first);
+    assert_eq!(drain(&mut one, sql, &CSV).await.unwrap(), first, "an importer copies more than once");
+    one.finish().await;
+    two.finish().await;
+    holder.finish().await;
+    world.done().await;
+}
+
+#[tokio::test]
+async fn the_snapshot_tells_time_and_position() {
+    let world = World::new("tells").await;
+    let before = jiff::Timestamp::now();
+    let holder = world.holder().await;
+    let snapshot = holder.snapshot();
+    assert!(snapshot.time.duration_since(before).abs() < jiff::SignedDuration::from_mins(1), "{snapshot:?}");
+    assert!(snapshot.postmaster_start < snapshot.time);
+    assert!(snapshot.lsn.as_deref().is_some_and(|lsn| lsn.contains('/')), "{snapshot:?}");
+    holder.finish().await;
+    world.done().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_gone_is_lost() {
+    let world = World::new("gone").await;
+    let holder = world.holder().await;
+    let snapshot = holder.snapshot().clone();
+    holder.finish().await;
+    let error = Importer::join(&world.connector(), &snapshot, "late").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::SnapshotLost, "{error}");
+    world.done().await;
+}
+
+#[tokio::test]
+async fn a_holder_notices_that_it_was_ended() {
+    let world = World::new("ended").await;
+    let holder = world.holder().await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), holder.closed()).await.is_err(), "it lives");
+    world.admin.batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgexport/tests/holder' AND datname = current_database()").await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(10), holder.closed()).await.unwrap();
+    assert_eq!(error.reason(), Reason::SnapshotLost, "{error}");
+    let failure = error.to_failure();
+    assert_eq!(failure.sql_state.as_deref(), Some("57P01"), "{failure:?}");
+    let error = make(&holder, &world.order("SELECT 1", FormatType::Csv)).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ConnectionLost, "{error}");
+    world.done().await;
+}
+
+#[tokio::test]
+async fn another_instance_under_the_same_address_is_noticed() {
+    let world = World::new("instance").await;
+    let holder = world.holder().await;
+    let mut restarted = holder.snapshot().clone();
+    restarted.postmaster_start = jiff::Timestamp::UNIX_EPOCH;
+    let mut other = holder.snapshot().clone();
+    other.visible = "1:1:".to_owned();
+    for snapshot in [restarted, other] {
+        let error = Importer::join(&world.connector(), &snapshot, "astray").await.unwrap_err();
+        assert_eq!(error.reason(), Reason::WrongInstance, "{error}");
+    }
+    let mut forged = holder.snapshot().clone();
+    forged.id = "'; DROP TABLE t; --".to_owned();
+    let error = Importer::join(&world.connector(), &forged, "forged").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::InternalError, "{error}");
+    holder.finish().await;
+    world.done().await;
+}
+
+#[tokio::test]
+async fn tables_rewritten_just_after_the_snapshot_are_noticed() {
+    let world = World::with("rewritten", "CREATE TABLE t AS SELECT 1 AS a; CREATE TABLE other AS SELECT 1 AS a; CREATE MATERIALIZED VIEW mv AS SELECT * FROM t").await;
+    for (sql, rewrite, lost) in [
+        ("SELECT * FROM t", "TRUNCATE t", true),
+        ("SELECT * FROM t", "ALTER TABLE t ALTER a TYPE bigint", true),
+        ("SELECT * FROM t", "VACUUM FULL t", true),
+        ("SELECT * FROM mv", "REFRESH MATERIALIZED VIEW mv", true),
+        ("SELECT * FROM t", "BEGIN; ALTER TABLE t RENAME TO old; CREATE TABLE t AS TABLE old; DROP TABLE old CASCADE; COMMIT", true),
+        ("SELECT * FROM t", "TRUNCATE other", false),
+        ("SELECT * FROM t", "CREATE INDEX ON t (a)", false),
+        ("SELECT * FROM t", "INSERT INTO t VALUES (2); VACUUM t", false),
+    ] {
+        let holder = world.holder().await;
+        for statement in rewrite.split("; ").collect::<Vec<_>>().chunks(if rewrite.starts_with("BEGIN") { 9 } else { 1 }) {
+            world.admin.batch_execute(&statement.join("; ")).await.unwrap();
+        }
+        let planned = make(&holder, &world.order(sql, FormatType::Csv)).await;
+        match planned {
+            Ok(_) => assert!(!lost, "{rewrite} went unnoticed"),
+            Err(error) => {
+                assert!(lost && error.reason() == Reason::SnapshotLost, "{rewrite}: {error}");
+                assert!(error.to_string().contains(if sql.contains("mv") { "mv" } else { "table t" }), "{error}");
+            }
+        }
+        holder.finish().await;
+    }
+    world.done().await;
+}
+
+#[tokio::test]
+async fn what_is_planned_cannot_be_rewritten_until_the_holder_ends() {
+    let world = World::with("locked", "CREATE TABLE t AS SELECT 1 AS a").await;
+    let holder = world.holder().await;
+    make(&holder, &world.order("SELECT * FROM t", FormatType::Csv)).await.unwrap();
+    let truncate = "SET lock_timeout = '200ms'; TRUNCATE t";
+    assert!(world.admin.batch_execute(truncate).await.is_err(), "the holder locks the table");
+    holder.finish().await;
+    world.admin.batch_execute(truncate).await.unwrap();
+    world.done().await;
+}
+
+#[tokio::test]
+async fn connections_carry_the_names_of_their_chunks() {
+    let world = World::new("named").await;
+    let holder = world.holder().await;
+    let mut importer = world.importer(&holder).await;
+    let order = world.order("SELECT 1", FormatType::Csv);
+    importer.rename(application_name(&order.run, "00007"));
+    let shown = drain(&mut importer, "SELECT current_setting('application_name')", &CSV).await.unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.starts_with("pgexport/tests/named_") && shown.ends_with("/00007\n"), "{shown}");
+    importer.finish().await;
+    holder.finish().await;
+    world.done().await;
+}
