@@ -25,7 +25,8 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportSink.
 pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (sink.namespace(), sink.controller_owner_ref(&()).map(blocking)) else {
+    let (Some(namespace), Some(owner)) = (sink.namespace(), sink.controller_owner_ref(&()).map(blocking))
+    else {
         return Ok(Action::await_change());
     };
     if sink.meta().deletion_timestamp.is_some() {

@@ -25,7 +25,8 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportSource.
 pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (source.namespace(), source.controller_owner_ref(&()).map(blocking)) else {
+    let (Some(namespace), Some(owner)) = (source.namespace(), source.controller_owner_ref(&()).map(blocking))
+    else {
         return Ok(Action::await_change());
     };
     if source.meta().deletion_timestamp.is_some() {

@@ -32,7 +32,8 @@ const AFTER_CONFLICT: Duration = Duration::from_secs(2);
 
 /// One reconciliation of an ExportJob.
 pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action, ReconcileError> {
-    let (Some(namespace), Some(owner)) = (job.namespace(), job.controller_owner_ref(&()).map(blocking)) else {
+    let (Some(namespace), Some(owner)) = (job.namespace(), job.controller_owner_ref(&()).map(blocking))
+    else {
         return Ok(Action::await_change());
     };
     if job.meta().deletion_timestamp.is_some() {

@@ -95,7 +95,11 @@ mod tests {
         }
     }
 
-    fn rendered(job: &ExportJob, references: &super::super::dereference::References, child: Child) -> (Job, ConfigMap) {
+    fn rendered(
+        job: &ExportJob,
+        references: &super::super::dereference::References,
+        child: Child,
+    ) -> (Job, ConfigMap) {
         let validated = validate("exports", job, references).unwrap();
         let image = image();
         let rendering = Rendering {
@@ -118,8 +122,10 @@ mod tests {
     #[test]
     fn a_direct_export_to_a_volume() {
         let volume = json!({"spec": {"s3": null, "volume": {"claimName": "exports", "path": "out/"}, "serviceAccountName": "writer"}});
-        let references =
-            super::super::dereference::References { sink: super::super::dereference::Reference::Found(Arc::new(sink("acme", &volume))), ..references() };
+        let references = super::super::dereference::References {
+            sink: super::super::dereference::Reference::Found(Arc::new(sink("acme", &volume))),
+            ..references()
+        };
         let mut job = direct();
         job.spec.pod_template = serde_json::from_value(json!({
             "resources": {"limits": {"memory": "1Gi"}}, "nodeSelector": {"disk": "fast"}, "priorityClassName": "low",
@@ -131,7 +137,10 @@ mod tests {
 
     #[test]
     fn a_transfer() {
-        insta::assert_yaml_snapshot!("transfer_job", rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0);
+        insta::assert_yaml_snapshot!(
+            "transfer_job",
+            rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0
+        );
     }
 
     #[test]
@@ -148,7 +157,10 @@ mod tests {
     fn no_order_holds_more_of_a_secret_than_its_name() {
         let (job, config_map) = rendered(&job(&json!({})), &references(), Child::export(1));
         let pod = serde_json::to_string(&job).unwrap();
-        assert!(!pod.contains("secretKeyRef"), "a Secret in the environment would show in the pod's description");
+        assert!(
+            !pod.contains("secretKeyRef"),
+            "a Secret in the environment would show in the pod's description"
+        );
         assert!(config_map.data.unwrap()[order::ORDER_KEY].contains("\"passwordSecretRef\""));
     }
 }

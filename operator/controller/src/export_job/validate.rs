@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_into_a_config_map_is_refused() {
         let sql = "x".repeat(64 * 1024);
-        let datasets: Vec<_> = (0..16).map(|number| json!({"name": format!("d{number}"), "sql": sql})).collect();
+        let datasets: Vec<_> =
+            (0..16).map(|number| json!({"name": format!("d{number}"), "sql": sql})).collect();
         let large = job(&json!({"datasets": datasets, "chunking": null}));
         assert_eq!(refusal(&large, &references()).reason, Reason::InvalidSpec);
     }
@@ -259,7 +260,8 @@ mod tests {
                 "lastTransitionTime": "2026-11-23T09:00:00Z"}]}})
         };
         let readiness = |patch: &serde_json::Value| {
-            let references = References { sink: Reference::Found(Arc::new(sink("acme", patch))), ..references() };
+            let references =
+                References { sink: Reference::Found(Arc::new(sink("acme", patch))), ..references() };
             validate("exports", &job(&json!({})), &references).unwrap().readiness
         };
         assert_eq!(readiness(&status(1, "True")), Readiness::Ready);
@@ -274,8 +276,14 @@ mod tests {
     fn an_unready_staging_is_told() {
         let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "AccessDenied",
             "message": "no", "observedGeneration": 1, "lastTransitionTime": "2026-11-23T09:00:00Z"}]}});
-        let unready = References { staging: Some(Reference::Found(Arc::new(sink("staging", &unready)))), ..references() };
-        assert!(matches!(validate("exports", &job(&json!({})), &unready).unwrap().readiness, Readiness::NotReady(_)));
+        let unready = References {
+            staging: Some(Reference::Found(Arc::new(sink("staging", &unready)))),
+            ..references()
+        };
+        assert!(matches!(
+            validate("exports", &job(&json!({})), &unready).unwrap().readiness,
+            Readiness::NotReady(_)
+        ));
         assert_eq!(validate("exports", &direct(), &unready).unwrap().readiness, Readiness::Ready);
     }
 }

@@ -96,3 +96,37 @@ pub async fn apply(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::apply::blocking;
+    use kube::Resource;
+    use pgexport_api::order::{NamedSource, Task};
+    use pgexport_api::{ExportSource, naming};
+    use serde_json::json;
+
+    #[test]
+    fn a_probe_of_a_source() {
+        let source: ExportSource = serde_json::from_value(json!({
+            "apiVersion": "pgexport.dev/v1alpha1", "kind": "ExportSource",
+            "metadata": {"name": "findings-db", "namespace": "exports", "uid": "50c5e0d1-1111"},
+            "spec": {"postgres": {"host": "db.example.com", "database": "findings", "user": "exporter",
+                "passwordSecretRef": {"name": "findings-db", "key": "password"}}, "serviceAccountName": "reader"}
+        }))
+        .unwrap();
+        let postgres = source.spec.postgres.clone();
+        let image = WorkerImage { image: "example/pgexport:1.0.0".to_owned(), ..WorkerImage::default() };
+        let rendering = Rendering {
+            namespace: "exports",
+            owner: source.controller_owner_ref(&()).map(blocking).unwrap(),
+            mounts: Mounts::default().with_source(&postgres, source.spec.service_account_name.as_deref()),
+            order: Order::new(Task::ProbeSource(NamedSource { name: "findings-db".to_owned(), postgres })),
+            image: &image,
+        };
+        let job = rendering.job(3);
+        assert_eq!(job.metadata.labels.as_ref().unwrap()[naming::ATTEMPT_LABEL], "3");
+        insta::assert_yaml_snapshot!("source_probe_job", job);
+        insta::assert_yaml_snapshot!("source_probe_config_map", rendering.config_map(3, "job-uid"));
+    }
+}

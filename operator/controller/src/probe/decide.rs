@@ -159,8 +159,8 @@ impl Draft<'_> {
             self.condition(ConditionType::Ready, Truth::Unknown, "Probing", &message);
             self.condition(ConditionType::Reconciling, Truth::True, "Probing", &message);
         }
+        self.delete_jobs();
         if self.observed.jobs.iter().any(|job| !job.has_settled(self.now)) {
-            self.delete_jobs();
             self.decision.requeue = Some(SOON);
             return;
         }
@@ -180,6 +180,8 @@ impl Draft<'_> {
     /// What has become of a probe that is under way?
     fn supervise(&mut self, probe: &ProbeStatus) {
         let name = job_name(self.subject.name, self.subject.uid, probe.number);
+        // What a crash has left of former probes.
+        self.delete_jobs_but(Some(&name));
         let Some(job) = self.observed.jobs.iter().find(|job| job.name == name) else {
             if self.observed.foreign.contains(&name) {
                 let message = format!(
@@ -267,6 +269,10 @@ impl Draft<'_> {
         let recorded = ProbeStatus { failures, time: Some(Time(self.now)), ..probe.clone() };
         self.delete_jobs();
         self.rest(&recorded);
+        if self.is_wanted(&recorded) {
+            // It was asked for again meanwhile.
+            self.decision.requeue = Some(Duration::from_secs(1));
+        }
         self.decision.state.probe = Some(recorded);
     }
 
@@ -284,7 +290,13 @@ impl Draft<'_> {
     }
 
     fn delete_jobs(&mut self) {
-        for job in self.observed.jobs.iter().filter(|job| job.deleting.is_none()) {
+        self.delete_jobs_but(None);
+    }
+
+    fn delete_jobs_but(&mut self, kept: Option<&str>) {
+        for job in
+            self.observed.jobs.iter().filter(|job| job.deleting.is_none() && Some(job.name.as_str()) != kept)
+        {
             let action = Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };
             if !self.decision.actions.contains(&action) {
                 self.decision.actions.push(action);

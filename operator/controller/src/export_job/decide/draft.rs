@@ -10,7 +10,7 @@ use pgexport_api::order::Refusal;
 use pgexport_api::report::Failure;
 use pgexport_api::{ExportJobStatus, Phase, Reason};
 
-use super::{Action, Decision, Observed, Subject};
+use super::{Action, Decision, Observed, Subject, supervise};
 use crate::event::Notice;
 use crate::export_job::child::Child;
 use crate::export_job::validate::Validated;
@@ -223,10 +223,7 @@ impl<'a> Draft<'a> {
             Notice::normal(milestone, format!("attempt {} begins with Job {name}", number(child)))
                 .about(name),
         );
-        if self.verdict.is_ok() {
-            self.act(Action::EnsureJob(child));
-        }
-        self.wake_in(SOON);
+        supervise::ensure(self, child);
     }
 
     fn begin_export(&mut self) -> Child {

@@ -62,7 +62,7 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
 }
 
 /// Asks for a Job that is not there.
-fn ensure(draft: &mut Draft<'_>, child: Child) {
+pub fn ensure(draft: &mut Draft<'_>, child: Child) {
     let name = draft.name(child);
     if draft.observed.foreign.contains(&name) {
         let message = format!("a Job {name} exists that does not belong to this ExportJob: remove it");
@@ -89,13 +89,18 @@ fn ensure(draft: &mut Draft<'_>, child: Child) {
 }
 
 fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
+    watch(draft, run, job);
+    let goes_on = draft.status.phase.is_some_and(|phase| !phase.is_terminal());
+    if goes_on && job.is_waiting() && draft.verdict.is_ok() {
+        draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone() });
+    }
+}
+
+fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     let (kind, doing) = match run.kind {
         ChildKind::Export => (ConditionType::Exported, "Exporting"),
         ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
     };
-    if job.is_waiting() && draft.verdict.is_ok() {
-        draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone() });
-    }
     // Pods that ran may be gone; that they did is remembered.
     let has_run =
         condition::find(&draft.prior.conditions, kind).is_some_and(|condition| condition.reason == doing);

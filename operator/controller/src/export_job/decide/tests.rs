@@ -28,13 +28,31 @@ struct Story {
 impl Story {
     fn new(job: ExportJob) -> Self {
         let status = ExportJobStatus::default();
-        Self { job, references: references(), status, now: created(), jobs: Vec::new(), foreign: Vec::new(), refused: None }
+        Self {
+            job,
+            references: references(),
+            status,
+            now: created(),
+            jobs: Vec::new(),
+            foreign: Vec::new(),
+            refused: None,
+        }
     }
 
     fn decide(&mut self) -> Decision {
-        let subject = Subject { name: "acme-findings", uid: UID, generation: 1, created: created(), spec: &self.job.spec };
+        let subject = Subject {
+            name: "acme-findings",
+            uid: UID,
+            generation: 1,
+            created: created(),
+            spec: &self.job.spec,
+        };
         let verdict = validate("exports", &self.job, &self.references);
-        let observed = Observed { jobs: self.jobs.clone(), foreign: self.foreign.clone(), refused: self.refused.clone() };
+        let observed = Observed {
+            jobs: self.jobs.clone(),
+            foreign: self.foreign.clone(),
+            refused: self.refused.clone(),
+        };
         let decision = decide(&subject, &verdict, &observed, &self.status, self.now);
         self.status = decision.status.clone();
         let again = decide(&subject, &verdict, &observed, &self.status, self.now);
@@ -49,7 +67,9 @@ impl Story {
 
     /// The Job that a decision asks for is there now, with one pod.
     fn create(&mut self, decision: &Decision) -> &mut JobFacts {
-        let Some(Action::EnsureJob(child)) = decision.actions.iter().find(|action| matches!(action, Action::EnsureJob(_))) else {
+        let Some(Action::EnsureJob(child)) =
+            decision.actions.iter().find(|action| matches!(action, Action::EnsureJob(_)))
+        else {
             panic!("no Job is asked for: {decision:#?}");
         };
         let name = child.name("acme-findings", UID);
@@ -118,11 +138,22 @@ fn pod(container: ContainerState) -> PodFacts {
 }
 
 fn ended(code: i32, outcome: Option<Outcome>) -> ContainerState {
-    ContainerState::Ended(Ended { exit_code: Some(code), out_of_memory: false, at: None, outcome, note: None })
+    ContainerState::Ended(Ended {
+        exit_code: Some(code),
+        out_of_memory: false,
+        at: None,
+        outcome,
+        note: None,
+    })
 }
 
 fn exported() -> Outcome {
-    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: at("2026-11-23T10:00:03.25Z") })
+    Outcome::Exported(Exported {
+        chunks: 8,
+        rows: 100,
+        bytes: 4096,
+        snapshot_time: at("2026-11-23T10:00:03.25Z"),
+    })
 }
 
 fn delivered() -> Outcome {
@@ -150,11 +181,15 @@ fn a_staged_run_goes_well() {
     assert_eq!(story.status.location.as_deref(), Some("s3://acme-bucket/from-us/findings/2026-11-23/"));
     story.create(&decision);
     let decision = story.after(1);
-    assert!(matches!(decision.actions.as_slice(), [Action::EnsureOrder { .. }]), "a crash may have left out the ConfigMap");
+    assert!(
+        matches!(decision.actions.as_slice(), [Action::EnsureOrder { .. }]),
+        "a crash may have left out the ConfigMap"
+    );
     assert_eq!(story.status.jobs[0].name, "acme-findings-0b0c1d2e-e1");
 
     story.run();
-    story.last().progress = Some(WorkerProgress { chunks: 8, chunks_exported: 4, chunks_transferred: 0, rows: 50, bytes: 2048 });
+    story.last().progress =
+        Some(WorkerProgress { chunks: 8, chunks_exported: 4, chunks_transferred: 0, rows: 50, bytes: 2048 });
     let decision = story.after(3);
     assert_eq!(decision.actions, []);
     let progress = story.status.progress.clone().unwrap();
@@ -167,7 +202,8 @@ fn a_staged_run_goes_well() {
     assert!(is_true(&story.status.conditions, ConditionType::Exported));
     story.create(&decision);
     story.run();
-    story.last().progress = Some(WorkerProgress { chunks: 8, chunks_transferred: 8, ..WorkerProgress::default() });
+    story.last().progress =
+        Some(WorkerProgress { chunks: 8, chunks_transferred: 8, ..WorkerProgress::default() });
     story.after(3);
     assert_eq!(story.status.progress.clone().unwrap().percent, 99, "100 is said only at the end");
 
@@ -180,7 +216,13 @@ fn a_staged_run_goes_well() {
     assert_eq!(status.duration.as_deref(), Some("1m32s"));
     assert_eq!(status.progress.as_ref().unwrap().percent, 100);
     assert_eq!(status.output.as_ref().unwrap().rows, 100);
-    for kind in [ConditionType::Accepted, ConditionType::Exported, ConditionType::Delivered, ConditionType::Complete, ConditionType::Ready] {
+    for kind in [
+        ConditionType::Accepted,
+        ConditionType::Exported,
+        ConditionType::Delivered,
+        ConditionType::Complete,
+        ConditionType::Ready,
+    ] {
         assert!(is_true(&status.conditions, kind), "{kind:?}");
     }
     for kind in [ConditionType::Reconciling, ConditionType::Stalled, ConditionType::Failed] {
@@ -192,7 +234,8 @@ fn a_staged_run_goes_well() {
 fn a_direct_run_ends_with_its_export() {
     let mut story = Story::exporting(direct());
     story.last().direct = true;
-    story.last().progress = Some(WorkerProgress { chunks: 4, chunks_exported: 4, ..WorkerProgress::default() });
+    story.last().progress =
+        Some(WorkerProgress { chunks: 4, chunks_exported: 4, ..WorkerProgress::default() });
     story.after(3);
     assert_eq!(story.status.progress.clone().unwrap().percent, 99);
     story.complete(Some(delivered()));
@@ -207,7 +250,11 @@ fn a_missing_reference_stalls_and_fails_in_the_end() {
     let decision = story.decide();
     assert_eq!(reasons(&decision), ["ReferenceNotFound"]);
     assert_eq!((story.status.phase, story.stalled()), (Some(Phase::Pending), Some("ReferenceNotFound")));
-    assert!(story.message().contains("ExportSink acme does not exist in namespace exports"), "{}", story.message());
+    assert!(
+        story.message().contains("ExportSink acme does not exist in namespace exports"),
+        "{}",
+        story.message()
+    );
     let decision = story.after(30);
     assert_eq!(reasons(&decision), [""; 0], "it is told once");
     story.after(14 * 60 + 29);
@@ -244,7 +291,10 @@ fn a_spec_that_cannot_be_carried_out_fails_at_once() {
     story.decide();
     assert_eq!(story.status.phase, Some(Phase::Failed));
     assert_eq!(story.status.last_error.as_ref().unwrap().reason, Reason::InvalidSpec);
-    assert!(is_true(&story.status.conditions, ConditionType::Failed) && is_true(&story.status.conditions, ConditionType::Stalled));
+    assert!(
+        is_true(&story.status.conditions, ConditionType::Failed)
+            && is_true(&story.status.conditions, ConditionType::Stalled)
+    );
 }
 
 #[test]
@@ -252,14 +302,24 @@ fn a_pod_that_does_not_start_stalls_until_the_deadline() {
     let mut story = Story::new(job(&json!({})));
     let decision = story.decide();
     story.create(&decision);
-    let trouble = Trouble { reason: Reason::ImagePullFailed, message: "image x cannot be pulled: not found".to_owned() };
+    let trouble = Trouble {
+        reason: Reason::ImagePullFailed,
+        message: "image x cannot be pulled: not found".to_owned(),
+    };
     story.last().trouble = Some(trouble);
     let decision = story.after(20);
     assert_eq!((reasons(&decision), story.stalled()), (vec!["ImagePullFailed"], Some("ImagePullFailed")));
     assert!(story.message().contains("check the operator's worker image"), "{}", story.message());
 
-    let mut corrected = Story { job: story.job.clone(), references: references(), status: story.status.clone(),
-        jobs: story.jobs.clone(), foreign: vec![], refused: None, now: story.now };
+    let mut corrected = Story {
+        job: story.job.clone(),
+        references: references(),
+        status: story.status.clone(),
+        jobs: story.jobs.clone(),
+        foreign: vec![],
+        refused: None,
+        now: story.now,
+    };
     corrected.last().trouble = None;
     corrected.run();
     corrected.after(5);
@@ -294,7 +354,9 @@ fn a_permanent_failure_fails_at_once() {
 
 #[test]
 fn transient_failures_use_up_the_attempts() {
-    let mut story = Story::exporting(job(&json!({"retry": {"limit": 2, "backoff": {"initial": "10s", "factor": 2, "max": "5m"}}})));
+    let mut story = Story::exporting(job(
+        &json!({"retry": {"limit": 2, "backoff": {"initial": "10s", "factor": 2, "max": "5m"}}}),
+    ));
     for (attempt, wait) in [(1, 10), (2, 20)] {
         story.fail(failure(Reason::ConnectionLost, "the server closed the connection"));
         let decision = story.after(1);
@@ -311,7 +373,11 @@ fn transient_failures_use_up_the_attempts() {
     story.fail(failure(Reason::ConnectionLost, "the server closed the connection"));
     story.after(1);
     assert_eq!(story.status.phase, Some(Phase::Failed));
-    assert!(story.message().starts_with("3 attempts (spec.retry.limit is 2) failed, the last one: "), "{}", story.message());
+    assert!(
+        story.message().starts_with("3 attempts (spec.retry.limit is 2) failed, the last one: "),
+        "{}",
+        story.message()
+    );
 }
 
 #[test]
@@ -336,7 +402,11 @@ fn failures_of_the_environment_cost_no_attempt_but_time() {
     assert!(failures > 3, "{failures}");
     let passed = story.now.duration_since(begun).as_mins();
     assert!((15..=21).contains(&passed), "{passed} minutes");
-    assert!(story.message().contains("bucket acme-bucket") && story.message().contains("spec.deadlines.start"), "{}", story.message());
+    assert!(
+        story.message().contains("bucket acme-bucket") && story.message().contains("spec.deadlines.start"),
+        "{}",
+        story.message()
+    );
 }
 
 #[test]
@@ -367,7 +437,11 @@ fn a_job_without_a_last_word_is_run_again_twice() {
     for rerun in 1..=2 {
         story.complete(None);
         let decision = story.after(1);
-        assert!(decision.actions.contains(&Action::EnsureJob(Child::export(1).rerun(rerun))), "{:?}", decision.actions);
+        assert!(
+            decision.actions.contains(&Action::EnsureJob(Child::export(1).rerun(rerun))),
+            "{:?}",
+            decision.actions
+        );
         story.create(&decision);
         story.after(1);
         assert_eq!(story.status.jobs.len(), 1);
@@ -442,7 +516,8 @@ fn a_sink_that_moves_does_not_move_the_delivery() {
     let mut story = Story::exporting(job(&json!({})));
     story.fail(failure(Reason::ConnectionLost, "gone"));
     story.after(1);
-    let moved = crate::export_job::fixture::sink("acme", &json!({"spec": {"s3": {"bucket": "other-bucket"}}}));
+    let moved =
+        crate::export_job::fixture::sink("acme", &json!({"spec": {"s3": {"bucket": "other-bucket"}}}));
     story.references.sink = Reference::Found(std::sync::Arc::new(moved));
     story.after(10);
     assert_eq!((story.status.attempts, story.stalled()), (1, Some("SinkNotReady")));
@@ -452,9 +527,11 @@ fn a_sink_that_moves_does_not_move_the_delivery() {
 #[test]
 fn counters_that_begin_anew_do_not_turn_progress_back() {
     let mut story = Story::exporting(job(&json!({})));
-    story.last().progress = Some(WorkerProgress { chunks: 8, chunks_exported: 6, chunks_transferred: 0, rows: 60, bytes: 600 });
+    story.last().progress =
+        Some(WorkerProgress { chunks: 8, chunks_exported: 6, chunks_transferred: 0, rows: 60, bytes: 600 });
     story.after(3);
-    story.last().progress = Some(WorkerProgress { chunks: 8, chunks_exported: 2, chunks_transferred: 0, rows: 20, bytes: 200 });
+    story.last().progress =
+        Some(WorkerProgress { chunks: 8, chunks_exported: 2, chunks_transferred: 0, rows: 20, bytes: 200 });
     story.after(3);
     let progress = story.status.progress.clone().unwrap();
     assert_eq!((progress.chunks_exported, progress.rows, progress.percent), (6, 60, 37));
@@ -474,10 +551,14 @@ fn the_last_error_keeps_its_time() {
 fn a_new_generation_is_noted_and_nothing_else_at_the_end() {
     let mut story = Story::new(job(&json!({"path": "{nothing}/"})));
     story.decide();
-    let subject = Subject { name: "acme-findings", uid: UID, generation: 2, created: created(), spec: &story.job.spec };
+    let subject =
+        Subject { name: "acme-findings", uid: UID, generation: 2, created: created(), spec: &story.job.spec };
     let verdict = validate("exports", &story.job, &story.references);
     let decision = decide(&subject, &verdict, &Observed::default(), &story.status, story.now);
     assert_eq!(decision.status.observed_generation, Some(2));
     assert!(decision.status.conditions.iter().all(|condition| condition.observed_generation == Some(2)));
-    assert_eq!((decision.status.phase, decision.actions.len(), decision.requeue), (Some(Phase::Failed), 0, None));
+    assert_eq!(
+        (decision.status.phase, decision.actions.len(), decision.requeue),
+        (Some(Phase::Failed), 0, None)
+    );
 }
