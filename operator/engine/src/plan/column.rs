@@ -57,9 +57,10 @@ pub(super) async fn rows(
     let fractions: Vec<f64> =
         (1..chunking.chunks).map(|part| f64::from(part) / f64::from(chunking.chunks)).collect();
     let quoted = identifier(name);
+    // `bounds.b`, not `b`: that would be the text, in the order of texts.
     let sql = format!(
-        "SELECT b::pg_catalog.text FROM (SELECT DISTINCT pg_catalog.unnest(pg_catalog.percentile_disc($1) WITHIN GROUP (ORDER BY q.{quoted})) AS b \
-         FROM (\n{query}\n) q) bounds WHERE b IS NOT NULL ORDER BY b"
+        "SELECT bounds.b::pg_catalog.text FROM (SELECT DISTINCT pg_catalog.unnest(pg_catalog.percentile_disc($1) WITHIN GROUP (ORDER BY q.{quoted})) AS b \
+         FROM (\n{query}\n) q) bounds WHERE bounds.b IS NOT NULL ORDER BY bounds.b"
     );
     let bounds = session
         .watched(session.client().query_typed(&sql, &[(&fractions, Type::FLOAT8_ARRAY)]))
