@@ -57,7 +57,7 @@ fn next(sql: &[u8]) -> (Kind, usize) {
     match sql[0] {
         byte if is_space(byte) => (Kind::Space, span(sql, 0, is_space)),
         b'-' if second == Some(b'-') => (Kind::Comment, line_comment(sql, 0)),
-        b'/' if second == Some(b'*') => (Kind::Comment, block_comment(sql)),
+        b'/' if second == Some(b'*') => block_comment(sql),
         b'\'' => (Kind::String, string(sql, 0, Escapes::None)),
         b'"' => (Kind::Word, quoted(sql, 0, b'"', Escapes::None)),
         b'$' => dollar(sql),
@@ -190,18 +190,19 @@ fn line_comment(sql: &[u8], start: usize) -> usize {
     span(sql, start, |byte| byte != b'\n' && byte != b'\r')
 }
 
-/// The end of a block comment. They nest.
-fn block_comment(sql: &[u8]) -> usize {
+/// A block comment. They nest. One that is not closed is none: what stands behind a statement is cut, and the server shall
+/// see this.
+fn block_comment(sql: &[u8]) -> (Kind, usize) {
     let (mut at, mut depth) = (2, 1);
     while depth > 0 {
         match sql.get(at..at + 2) {
             Some(b"/*") => (at, depth) = (at + 2, depth + 1),
             Some(b"*/") => (at, depth) = (at + 2, depth - 1),
             Some(_) => at += 1,
-            None => return sql.len(),
+            None => return (Kind::Other, sql.len()),
         }
     }
-    at
+    (Kind::Comment, at)
 }
 
 fn span(sql: &[u8], start: usize, belongs: impl Fn(u8) -> bool) -> usize {
@@ -266,7 +267,7 @@ mod tests {
             (Kind::String, "'a"),
             (Kind::String, "E'a\\"),
             (Kind::String, "$a$ $a"),
-            (Kind::Comment, "/* /* */"),
+            (Kind::Other, "/* /* */"),
         ] {
             assert_eq!(lexed(text), [(kind, text)]);
         }
