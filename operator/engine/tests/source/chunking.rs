@@ -12,15 +12,25 @@ use super::world::{World, by_column, by_table, multiset, parameter, told};
 /// Plans, reads all chunks, and compares their union with the query as one COPY; gives the sizes of the chunks in rows.
 async fn assert_whole(world: &World, sql: &str, chunking: DatasetChunking) -> Vec<usize> {
     let mut order = world.order(sql, FormatType::Csv);
-    order.datasets[0].chunking = chunking;
+    order.datasets[0].chunking = chunking.clone();
     let holder = world.holder().await;
     let plan = make(&holder, &order).await.unwrap();
     let chunks = world.read(&holder, &order, &plan).await;
     let whole = world
-        .reference(&holder, &format!("COPY ({}) TO STDOUT (FORMAT csv)", sql.replace(":chunk", "true")))
+        .reference(
+            &holder,
+            &format!(
+                "COPY ({}\n) TO STDOUT (FORMAT csv)",
+                sql.replace(":chunk", "true").trim_end_matches(';')
+            ),
+        )
         .await;
     holder.finish().await;
-    assert!(multiset(&chunks) == multiset([&whole]), "{sql}: the chunks are not the whole");
+    let (parts, whole) = (multiset(&chunks), multiset([&whole]));
+    let differing = parts.iter().zip(&whole).find(|(part, whole)| part != whole);
+    let differing =
+        differing.map(|(part, whole)| (String::from_utf8_lossy(part), String::from_utf8_lossy(whole)));
+    assert!(parts == whole, "{sql} by {chunking:?}: {} and {} rows, {differing:?}", parts.len(), whole.len());
     chunks.iter().map(|chunk| chunk.split_inclusive(|byte| *byte == b'\n').count()).collect()
 }
 
@@ -59,7 +69,8 @@ async fn ranges_of_any_ordered_column_are_the_whole() {
     )
     .await;
     for column in [
-        "i", "f", "n", "s", "s2", "u", "ts", "iv", "b", "flag", "m", "d", "ip", "c", "o", "same", "nothing", "j", "cash", "bits", "r",
+        "i", "f", "n", "s", "s2", "u", "ts", "iv", "b", "flag", "m", "d", "ip", "c", "o", "same", "nothing",
+        "j", "cash", "bits", "r",
     ] {
         let sizes = assert_whole(&world, "SELECT * FROM t", by_column(column, 7)).await;
         let wanted = match column {
@@ -76,7 +87,8 @@ async fn ranges_of_any_ordered_column_are_the_whole() {
     let sizes = assert_whole(&world, "SELECT i FROM t", by_column("i", 4)).await;
     assert!(sizes.iter().all(|size| (490..=510).contains(size)), "quantiles make equal parts: {sizes:?}");
     assert_eq!(assert_whole(&world, "SELECT i FROM t", by_column("i", 1)).await, [2000]);
-    assert_whole(&world, "SELECT count(*) AS \"N\"\"x\", s FROM t GROUP BY s -- end", by_column("N\"x", 3)).await;
+    assert_whole(&world, "SELECT count(*) AS \"N\"\"x\", s FROM t GROUP BY s -- end", by_column("N\"x", 3))
+        .await;
     assert_whole(&world, "SELECT s COLLATE \"C\" AS s FROM t", by_column("s", 5)).await;
     world.done().await;
 }
@@ -106,11 +118,31 @@ async fn ranges_of_pages_are_the_whole() {
     world.admin.batch_execute("CREATE TABLE empty (a int); CREATE TABLE small AS SELECT 1 AS a; CREATE MATERIALIZED VIEW mv AS SELECT * FROM findings; CREATE TABLE \"Odd \"\"n\" AS SELECT * FROM small; GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter").await.unwrap();
     for (sql, chunking, chunks) in [
         ("SELECT * FROM findings WHERE :chunk", by_table("findings", None, 5), 5),
-        ("SELECT f.* FROM findings f WHERE :chunk AND f.severity = 'high';", by_table("public.findings", Some("f"), 3), 3),
-        ("SELECT f.id, a.hostname FROM findings f JOIN assets a ON a.tenant_id = f.tenant_id AND :chunk", by_table("findings", Some("F"), 4), 4),
-        ("SELECT f.id, a.id AS asset FROM findings f LEFT JOIN assets a ON a.id = f.id WHERE :chunk ORDER BY f.seq", by_table("findings", Some("f"), 4), 4),
-        ("WITH w AS (SELECT * FROM findings f WHERE :chunk) SELECT id FROM w", by_table("findings", Some("f"), 4), 4),
-        ("SELECT f.id FROM findings f WHERE :chunk AND EXISTS (SELECT FROM assets a WHERE a.tenant_id = f.tenant_id)", by_table("findings", Some("f"), 4), 4),
+        (
+            "SELECT f.* FROM findings f WHERE :chunk AND f.severity = 'high';",
+            by_table("public.findings", Some("f"), 3),
+            3,
+        ),
+        (
+            "SELECT f.id, a.hostname FROM findings f JOIN assets a ON a.tenant_id = f.tenant_id AND :chunk",
+            by_table("findings", Some("F"), 4),
+            4,
+        ),
+        (
+            "SELECT f.id, a.id AS asset FROM findings f LEFT JOIN assets a ON a.id = f.id WHERE :chunk ORDER BY f.seq",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
+        (
+            "WITH w AS (SELECT * FROM findings f WHERE :chunk) SELECT id FROM w",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
+        (
+            "SELECT f.id FROM findings f WHERE :chunk AND EXISTS (SELECT FROM assets a WHERE a.tenant_id = f.tenant_id)",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
         ("SELECT * FROM mv WHERE :chunk", by_table("mv", None, 3), 3),
         ("SELECT * FROM empty WHERE :chunk", by_table("empty", None, 9), 1),
         ("SELECT * FROM small WHERE :chunk", by_table("small", None, 9), 1),
@@ -154,12 +186,20 @@ async fn tables_and_places_that_cannot_be_split_are_refused() {
         ("SELECT a FROM t WHERE :chunk EXCEPT SELECT a FROM u", t(), ""),
         ("SELECT u.a, t.a FROM u LEFT JOIN t ON t.a = u.a WHERE :chunk", t(), "may be missing"),
         ("SELECT u.a, t.a FROM u LEFT JOIN t ON t.a = u.a AND :chunk", t(), "may be missing"),
-        ("SELECT u.a, x.a FROM u LEFT JOIN (SELECT * FROM t WHERE :chunk) x ON x.a = u.a", t(), "may be missing"),
+        (
+            "SELECT u.a, x.a FROM u LEFT JOIN (SELECT * FROM t WHERE :chunk) x ON x.a = u.a",
+            t(),
+            "may be missing",
+        ),
         ("SELECT u.a, t.a FROM u FULL JOIN t ON t.a = u.a WHERE :chunk", t(), "may be missing"),
         ("SELECT a FROM u WHERE NOT EXISTS (SELECT FROM t WHERE t.a = u.a AND :chunk)", t(), "looked up"),
         ("SELECT a, (SELECT max(t.a) FROM t WHERE :chunk) FROM u", t(), ""),
         ("SELECT a, :chunk FROM t", t(), "WHERE"),
-        ("SELECT t.a, x.a FROM t JOIN t t_1 ON t_1.a = t.a JOIN u x ON true WHERE :chunk", t(), "more than once"),
+        (
+            "SELECT t.a, x.a FROM t JOIN t t_1 ON t_1.a = t.a JOIN u x ON true WHERE :chunk",
+            t(),
+            "more than once",
+        ),
     ] {
         let message = refusal(&world, sql, chunking).await;
         assert!(message.contains(word), "{sql}: {word:?} is not in {message:?}");
@@ -177,20 +217,19 @@ async fn chunks_stay_the_whole_while_others_write() {
             let (stop, database) = (Arc::clone(&stop), world.database.clone());
             tokio::spawn(async move {
                 let client = database.admin().await.unwrap();
-                let mut round = writer;
+                let (mut round, mut writes) = (writer, 0);
                 while !stop.load(Relaxed) {
                     round += 2;
                     let sql = format!(
-                        "UPDATE findings SET status = 'changed', seen_at = now() WHERE seq % 97 = {0} % 97;
-                         DELETE FROM findings WHERE seq % 501 = {0} % 501;
-                         INSERT INTO findings SELECT gen_random_uuid(), 1000000 + {0} * 100 + i, tenant_id, severity, 'new', title, description, score, cost, tags, ports, attributes, raw, first_seen, seen_at, due, fixed, cvss, risk, fingerprint, source_ip
-                         FROM findings, generate_series(1, 50) i WHERE seq = 17",
-                        round
+                        "UPDATE findings SET status = 'changed', seen_at = now() WHERE seq % 97 = {round} % 97;
+                         DELETE FROM findings WHERE seq % 501 = {round} % 501;
+                         INSERT INTO findings SELECT gen_random_uuid(), 1000000 + {round} * 100 + i, tenant_id, severity, 'new', title, description, score, cost, tags, ports, attributes, raw, first_seen, seen_at, due, fixed, cvss, risk, fingerprint, source_ip
+                         FROM findings, generate_series(1, 50) i WHERE seq = 17"
                     );
-                    // Two writers may meet on a row; that is not what is tested.
-                    let _ = client.batch_execute(&sql).await;
+                    // Two writers may meet and make a deadlock; that is not what is tested.
+                    writes += i32::from(client.batch_execute(&sql).await.is_ok());
                 }
-                round
+                writes
             })
         })
         .collect();
@@ -214,7 +253,7 @@ async fn chunks_stay_the_whole_while_others_write() {
     }
     stop.store(true, Relaxed);
     for writer in writers {
-        assert!(writer.await.unwrap() > 3, "others did write");
+        assert!(writer.await.unwrap() > 2, "others did write");
     }
     world.done().await;
 }

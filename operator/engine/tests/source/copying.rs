@@ -66,11 +66,14 @@ async fn ndjson_is_what_row_to_json_writes_on_one_line() {
     let client = world.database.admin().await.unwrap();
     client.batch_execute("SET TimeZone = UTC; SET IntervalStyle = iso_8601").await.unwrap();
     let rows = client.query("SELECT row_to_json(f)::text FROM findings f ORDER BY seq", &[]).await.unwrap();
-    let wanted: String = rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ") + "\n").collect();
+    let wanted: String =
+        rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ") + "\n").collect();
     assert!(ours == wanted.as_bytes(), "the bytes differ");
     for line in ours.split_inclusive(|byte| *byte == b'\n') {
-        // \u0000 is valid JSON, and serde reads it.
-        serde_json::from_slice::<serde_json::Value>(line).map_err(|error| format!("{error}: {}", String::from_utf8_lossy(line))).unwrap();
+        // Numbers may be larger than serde has a type for.
+        serde_json::from_slice::<serde::de::IgnoredAny>(line)
+            .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(line)))
+            .unwrap();
     }
     importer.finish().await;
     holder.finish().await;
@@ -79,7 +82,11 @@ async fn ndjson_is_what_row_to_json_writes_on_one_line() {
 
 #[tokio::test]
 async fn odd_names_of_columns_are_keys() {
-    let world = World::with("names", "CREATE TYPE pair AS (a int, b text); CREATE TABLE t AS SELECT ROW(1, 'x')::pair AS q").await;
+    let world = World::with(
+        "names",
+        "CREATE TYPE pair AS (a int, b text); CREATE TABLE t AS SELECT ROW(1, 'x')::pair AS q",
+    )
+    .await;
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
     let format = Format { format_type: FormatType::Json, csv: None };
@@ -111,7 +118,13 @@ async fn a_row_of_many_megabytes_passes() {
     let mut importer = world.importer(&holder).await;
     for format_type in [FormatType::Json, FormatType::Csv] {
         let format = Format { format_type, csv: None };
-        let data = drain(&mut importer, "SELECT repeat('x', 20 * 1024 * 1024) AS a FROM generate_series(1, 2)", &format).await.unwrap();
+        let data = drain(
+            &mut importer,
+            "SELECT repeat('x', 20 * 1024 * 1024) AS a FROM generate_series(1, 2)",
+            &format,
+        )
+        .await
+        .unwrap();
         assert!(data.len() > 40 * 1024 * 1024);
     }
     importer.finish().await;
@@ -120,7 +133,8 @@ async fn a_row_of_many_megabytes_passes() {
 }
 
 /// An endless query that sends, and one that only computes.
-const ENDLESS: [&str; 2] = ["SELECT repeat('x', 100) FROM generate_series(1, 1000000000)", "SELECT pg_sleep(600)"];
+const ENDLESS: [&str; 2] =
+    ["SELECT repeat('x', 100), generate_series(1, 1000000000)", "SELECT pg_sleep(600)"];
 
 #[tokio::test]
 async fn a_dropped_stream_cancels_its_query() {
@@ -135,7 +149,9 @@ async fn a_dropped_stream_cancels_its_query() {
         assert_eq!(first.is_ok(), sql.contains("generate_series"), "{sql}");
         assert_eq!(world.active(&label).await, 1, "{sql}");
         drop(stream);
-        let active = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{label}' AND state = 'active'");
+        let active = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{label}' AND state = 'active'"
+        );
         world.eventually("the query is cancelled", &active, "0").await;
         importer.finish().await;
     }
@@ -176,7 +192,14 @@ async fn a_session_cancels_what_it_runs() {
             .await;
         let session = world.connector().connect("canceller").await.unwrap();
         session.close().await;
-        world.admin.batch_execute(&format!("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'", world.label("importer"))).await.unwrap();
+        world
+            .admin
+            .batch_execute(&format!(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'",
+                world.label("importer")
+            ))
+            .await
+            .unwrap();
     });
     let failure = ended.unwrap().unwrap_err().to_failure();
     assert_eq!(failure.reason, pgexport_api::reason::Reason::QueryCancelled, "{failure:?}");
@@ -193,7 +216,8 @@ async fn a_slow_consumer_slows_the_server_down() {
     let mut importer = world.importer(&holder).await;
     let label = world.label("importer");
     let format = Format { format_type: FormatType::Csv, csv: None };
-    let mut stream = importer.copy("SELECT repeat('x', 1000) FROM generate_series(1, 300000)", &format).await.unwrap();
+    let mut stream =
+        importer.copy("SELECT repeat('x', 1000) FROM generate_series(1, 300000)", &format).await.unwrap();
     let first = stream.next().await.unwrap().unwrap();
     assert!(first.data.len() < 512 * 1024);
     let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE application_name = '{label}'");

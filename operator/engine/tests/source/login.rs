@@ -48,7 +48,10 @@ async fn the_probe_finds_version_and_role() {
     let world = World::new("probe").await;
     let server = probe::source::probe(&world.postgres(), Arc::new(world.secrets())).await.unwrap();
     assert_eq!(server.role, ServerRole::Primary);
-    assert!(server.version.chars().all(|character| character.is_ascii_digit() || character == '.'), "{server:?}");
+    assert!(
+        server.version.chars().all(|character| character.is_ascii_digit() || character == '.'),
+        "{server:?}"
+    );
     world.done().await;
 }
 
@@ -95,10 +98,18 @@ async fn a_server_of_another_authority_is_refused() {
         let mut postgres = world.postgres();
         postgres.tls.mode = mode;
         let failure = refused(&postgres, secrets).await;
-        assert_tells(&failure, Reason::TlsFailed, &["not signed by an authority that is trusted", "caSecretRef"]);
+        assert_tells(
+            &failure,
+            Reason::TlsFailed,
+            &["not signed by an authority that is trusted", "caSecretRef"],
+        );
         // Without an authority of its own: Mozilla's, who did not sign it either.
         postgres.tls.ca_secret_ref = None;
-        assert_tells(&refused(&postgres, world.secrets()).await, Reason::TlsFailed, &["not signed by an authority"]);
+        assert_tells(
+            &refused(&postgres, world.secrets()).await,
+            Reason::TlsFailed,
+            &["not signed by an authority"],
+        );
     }
     world.done().await;
 }
@@ -110,7 +121,11 @@ async fn authorities_that_are_not_pem_are_refused() {
     for text in ["not PEM", "", damaged] {
         let mut secrets = world.secrets();
         secrets.insert("login", "ca.crt", Secret::new(text.as_bytes().to_vec()));
-        assert_tells(&refused(&world.postgres(), secrets).await, Reason::SecretInvalid, &["key ca.crt of Secret login"]);
+        assert_tells(
+            &refused(&world.postgres(), secrets).await,
+            Reason::SecretInvalid,
+            &["key ca.crt of Secret login"],
+        );
     }
     world.done().await;
 }
@@ -220,10 +235,15 @@ async fn a_login_without_connections_left_is_told_so() {
 async fn a_database_without_an_encoding_is_refused() {
     let world = World::new("ascii").await;
     let name = format!("{}_sql_ascii", world.database.name);
-    let create = format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let create =
+        format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
     world.admin.batch_execute(&create).await.unwrap();
     let postgres = Postgres { database: name.clone(), ..world.postgres() };
-    assert_tells(&refused(&postgres, world.secrets()).await, Reason::UnsupportedServer, &["SQL_ASCII", "UTF8"]);
+    assert_tells(
+        &refused(&postgres, world.secrets()).await,
+        Reason::UnsupportedServer,
+        &["SQL_ASCII", "UTF8"],
+    );
     world.admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
     world.done().await;
 }

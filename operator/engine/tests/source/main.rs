@@ -1,5 +1,7 @@
 //! The engine against a real PostgreSQL: `make peers-up` starts it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by it")]
+
 mod chunking;
 mod copying;
 mod login;

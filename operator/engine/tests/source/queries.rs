@@ -52,7 +52,12 @@ async fn what_is_not_one_query_that_reads_is_refused() {
         let told = format!("{} {}", failure.message, failure.hint.unwrap_or_default());
         assert!(told.contains(word) && told.contains("data set rows"), "{sql}: {word:?} is not in {told:?}");
     }
-    let rows: i64 = world.admin.query_one("SELECT count(*) FROM pg_class WHERE relname IN ('t', 'u')", &[]).await.unwrap().get(0);
+    let rows: i64 = world
+        .admin
+        .query_one("SELECT count(*) FROM pg_class WHERE relname IN ('t', 'u')", &[])
+        .await
+        .unwrap()
+        .get(0);
     assert_eq!(rows, 1, "nothing was dropped or made");
     world.done().await;
 }
@@ -61,8 +66,14 @@ async fn what_is_not_one_query_that_reads_is_refused() {
 async fn a_query_may_end_as_it_likes() {
     let world = World::new("endings").await;
     for sql in [
-        "SELECT 1 AS a;", "SELECT 1 AS a ; ;\n-- done", "SELECT 1 AS a -- )", "SELECT 1 AS a /* ( */", "VALUES (1)",
-        "WITH x(a) AS (SELECT 1) TABLE x", "TABLE pg_catalog.pg_am", "(SELECT 1 AS a) UNION SELECT 2 ORDER BY a",
+        "SELECT 1 AS a;",
+        "SELECT 1 AS a ; ;\n-- done",
+        "SELECT 1 AS a -- )",
+        "SELECT 1 AS a /* ( */",
+        "VALUES (1)",
+        "WITH x(a) AS (SELECT 1) TABLE x",
+        "TABLE pg_catalog.pg_am",
+        "(SELECT 1 AS a) UNION SELECT 2 ORDER BY a",
     ] {
         let order = world.order(sql, FormatType::Ndjson);
         let holder = world.holder().await;
@@ -75,25 +86,39 @@ async fn a_query_may_end_as_it_likes() {
 
 #[tokio::test]
 async fn columns_are_described_as_the_server_writes_their_types() {
-    let world = World::with("columns", "CREATE DOMAIN posint AS int CHECK (VALUE > 0); CREATE TYPE mood AS ENUM ('ok')").await;
+    let world = World::with(
+        "columns",
+        "CREATE DOMAIN posint AS int CHECK (VALUE > 0); CREATE TYPE mood AS ENUM ('ok')",
+    )
+    .await;
     let sql = "SELECT 1::numeric(10,2) AS n, 'a'::varchar(5) AS v, 1 AS same, 'b'::text AS same, now() AS t, ARRAY[1]::int[] AS a,
                1::posint AS d, 'ok'::mood AS \"Mood \"\"x\"\"\", NULL AS u, '1 day'::interval(3) AS i, 'c'::char(3) AS c";
     let plan = world.plan(&world.order(sql, FormatType::Csv)).await.unwrap();
-    let columns: Vec<_> = plan.datasets[0].columns.iter().map(|column| (column.name.as_str(), column.column_type.as_str())).collect();
-    assert_eq!(columns, [
-        ("n", "numeric(10,2)"),
-        ("v", "character varying(5)"),
-        ("same", "integer"),
-        ("same", "text"),
-        ("t", "timestamp with time zone"),
-        ("a", "integer[]"),
-        ("d", "integer"),
-        ("Mood \"x\"", "mood"),
-        ("u", "text"),
-        ("i", "interval(3)"),
-        ("c", "character(3)"),
-    ]);
-    assert_eq!(plan.datasets[0].csv_header.as_deref(), Some("n,v,same,same,t,a,d,\"Mood \"\"x\"\"\",u,i,c\n"));
+    let columns: Vec<_> = plan.datasets[0]
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.column_type.as_str()))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            ("n", "numeric(10,2)"),
+            ("v", "character varying(5)"),
+            ("same", "integer"),
+            ("same", "text"),
+            ("t", "timestamp with time zone"),
+            ("a", "integer[]"),
+            ("d", "integer"),
+            ("Mood \"x\"", "mood"),
+            ("u", "text"),
+            ("i", "interval(3)"),
+            ("c", "character(3)"),
+        ]
+    );
+    assert_eq!(
+        plan.datasets[0].csv_header.as_deref(),
+        Some("n,v,same,same,t,a,d,\"Mood \"\"x\"\"\",u,i,c\n")
+    );
     world.done().await;
 }
 
@@ -112,7 +137,8 @@ async fn csv_options_are_proved_before_anything_runs() {
         assert!(failure.message.contains(word), "{failure:?}");
     }
     let mut order = world.order("SELECT 1 AS a, 2 AS \"b;\"", FormatType::Csv);
-    order.format.csv = Some(Csv { delimiter: Some(";".to_owned()), quote: Some("'".to_owned()), ..Csv::default() });
+    order.format.csv =
+        Some(Csv { delimiter: Some(";".to_owned()), quote: Some("'".to_owned()), ..Csv::default() });
     let plan = world.plan(&order).await.unwrap();
     assert_eq!(plan.datasets[0].csv_header.as_deref(), Some("a;'b;'\n"));
     order.format.csv = Some(Csv { header: false, ..Csv::default() });
@@ -129,7 +155,8 @@ async fn what_the_login_may_not_read_is_named() {
     let mut secrets = world.secrets();
     secrets.insert("login", "password", Secret::new(b"secret".to_vec()));
     let holder = Holder::begin(&Connector::new(&postgres, Arc::new(secrets)), "denied").await.unwrap();
-    let failure = told(&make(&holder, &world.order("SELECT * FROM secrets", FormatType::Csv)).await.unwrap_err());
+    let failure =
+        told(&make(&holder, &world.order("SELECT * FROM secrets", FormatType::Csv)).await.unwrap_err());
     assert_eq!(failure.reason, Reason::PermissionDenied, "{failure:?}");
     assert!(failure.message.contains("table secrets") && failure.message.contains(&role), "{failure:?}");
     holder.finish().await;
@@ -152,7 +179,12 @@ async fn failures_while_running_tell_no_values() {
         ("SELECT secret::int FROM t", Reason::DataError, "22P02", "invalid_text_representation"),
         ("SELECT blame(secret) FROM t", Reason::DataError, "P0001", "raise_exception"),
         ("SELECT dynamic(secret) FROM t", Reason::InvalidQuery, "42703", "invalid statement"),
-        ("SELECT (SELECT x.secret FROM t x WHERE x.i >= t.i) FROM t", Reason::DataError, "21000", "more than one row"),
+        (
+            "SELECT (SELECT x.secret FROM t x WHERE x.i >= t.i) FROM t",
+            Reason::DataError,
+            "21000",
+            "more than one row",
+        ),
         ("SELECT nextval('s'), secret FROM t", Reason::QueryWrites, "25006", "read-only transaction"),
     ] {
         for format in [FormatType::Csv, FormatType::Ndjson] {
@@ -163,10 +195,17 @@ async fn failures_while_running_tell_no_values() {
             let mut importer = world.importer(&holder).await;
             let error = drain(&mut importer, &query, &order.format).await.unwrap_err();
             let failure = told(&error);
-            assert_eq!((failure.reason, failure.sql_state.as_deref()), (reason, Some(sql_state)), "{sql}: {failure:?}");
+            assert_eq!(
+                (failure.reason, failure.sql_state.as_deref()),
+                (reason, Some(sql_state)),
+                "{sql}: {failure:?}"
+            );
             assert!(failure.message.contains(word), "{sql}: {failure:?}");
             assert!(!format!("{error:?} {failure:?}").contains("hunter"), "{sql}: {error:?}");
-            assert_eq!(drain(&mut importer, "SELECT 1", &order.format).await.unwrap_err().reason(), Reason::InternalError);
+            assert_eq!(
+                drain(&mut importer, "SELECT 1", &order.format).await.unwrap_err().reason(),
+                Reason::InternalError
+            );
             holder.finish().await;
         }
     }
@@ -175,7 +214,11 @@ async fn failures_while_running_tell_no_values() {
 
 #[tokio::test]
 async fn a_query_cannot_change_how_the_next_one_is_read() {
-    let world = World::with("pins", "CREATE TABLE t AS SELECT timestamptz '2026-01-02 03:04:05+00' AS t, 0.1::float8 + 0.2 AS f").await;
+    let world = World::with(
+        "pins",
+        "CREATE TABLE t AS SELECT timestamptz '2026-01-02 03:04:05+00' AS t, 0.1::float8 + 0.2 AS f",
+    )
+    .await;
     let order = world.order(
         "SELECT set_config('DateStyle', 'German', false), set_config('extra_float_digits', '-5', false), set_config('standard_conforming_strings', 'off', false)",
         FormatType::Csv,

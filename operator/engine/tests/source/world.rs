@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use pgexport_api::job::{
     ColumnChunking, DatasetChunking, Files, Format, FormatType, ParameterValue, Strategy, TableChunking,
 };
-use pgexport_api::order::{DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target};
+use pgexport_api::order::{
+    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
+};
 use pgexport_api::report::Failure;
 use pgexport_api::sink::Volume;
 use pgexport_api::source::{Postgres, SecretKeyRef, Tls, TlsMode};
