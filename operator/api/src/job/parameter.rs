@@ -8,12 +8,7 @@ use serde_json::Value;
 /// A value for the placeholder `:name`. It is put into the query as `(CAST('…' AS type))`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("[has(self.value), has(self.values), has(self.isNull) && self.isNull].filter(x, x).size() == 1")
-        .message("parameters: give exactly one of value, values and isNull: true"),
-    validation = Rule::new("!has(self.values) || self.type.endsWith('[]')").message("parameters: values needs an array type, such as text[]"),
-    validation = Rule::new("!(self.name in ['chunk', 'snapshot_time', 'value'])").message("parameters: chunk, snapshot_time and value are built in; choose another name")
-)]
+#[x_kube(validation = Rule::new("!(self.name in ['chunk', 'snapshot_time', 'value'])").message("parameters: chunk, snapshot_time and value are built in; choose another name"))]
 pub struct Parameter {
     /// The placeholder's name, without the colon.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z_][a-z0-9_]*$"))]
@@ -35,7 +30,8 @@ pub struct Parameter {
     pub is_null: Option<bool>,
 }
 
-/// OpenAPI has no structural schema for "string, number or boolean": what else is given is refused by [`Parameter::text`].
+/// OpenAPI has no structural schema for "string, number or boolean", and CEL does not see a field without a type: what
+/// else is given is refused by [`Parameter::text`], and that exactly one of the three is given by [`crate::crd`].
 fn any_value(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"description": "A string, a number or a boolean.", "x-kubernetes-preserve-unknown-fields": true})
 }
@@ -71,6 +67,12 @@ pub enum ParameterError {
         /// The parameter's name.
         name: String,
     },
+    /// `values` for a type that is no array.
+    #[error("parameters[{name}]: values needs an array type, such as text[]")]
+    NotArray {
+        /// The parameter's name.
+        name: String,
+    },
     /// PostgreSQL's text cannot hold a zero byte.
     #[error("parameters[{name}]: the value holds a zero byte, which PostgreSQL's text cannot hold")]
     ZeroByte {
@@ -84,6 +86,9 @@ impl Parameter {
     pub fn text(&self) -> Result<ParameterValue, ParameterError> {
         let value = match (&self.value, &self.values, self.is_null.unwrap_or(false)) {
             (Some(value), None, false) => self.scalar(value)?,
+            (None, Some(_), false) if !self.parameter_type.ends_with("[]") => {
+                return Err(ParameterError::NotArray { name: self.name.clone() });
+            }
             (None, Some(values), false) => {
                 let elements = values
                     .iter()
@@ -150,6 +155,7 @@ mod tests {
         for value in [json!({"a": 1}), json!([1])] {
             assert!(matches!(text(json!({"value": value})), Err(ParameterError::NotScalar { .. })));
         }
+        assert!(matches!(text(json!({"type": "text", "values": [1]})), Err(ParameterError::NotArray { .. })));
         assert!(matches!(text(json!({})), Err(ParameterError::NotOne { .. })));
         assert!(matches!(text(json!({"value": 1, "isNull": true})), Err(ParameterError::NotOne { .. })));
         assert!(matches!(text(json!({"value": "a\u{0}b"})), Err(ParameterError::ZeroByte { .. })));
