@@ -181,9 +181,10 @@ pub(super) fn classify(error: tokio_postgres::Error, stage: Stage, address: &Add
             format!("the login to {address} failed: {}", text(cause.as_deref())),
         );
     }
-    if kind.contains("serializing") || kind.contains("invalid column") || kind.contains("parameters but got")
-    {
-        return with_cause(Error::new(Reason::InternalError, format!("{what} ({address}): {kind}")), cause);
+    let broken = ["communicating", "closed", "connecting", "timeout"].iter().any(|word| kind.contains(word));
+    if !broken {
+        let error = Error::new(Reason::InternalError, format!("{what} ({address}): {kind}"));
+        return with_cause(error, cause);
     }
     let (reason, message) = match stage {
         Stage::Connect => {

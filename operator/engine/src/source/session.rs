@@ -1,10 +1,11 @@
 //! A connection that is logged in.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -135,9 +136,7 @@ impl Session {
     pub(super) async fn pin(&self, application_name: &str) -> Result<()> {
         let application_name = truncate(application_name, MAX_APPLICATION_NAME);
         let parameters: &[(&(dyn ToSql + Sync), Type)] = &[(&application_name, Type::TEXT)];
-        self.query(Stage::Connect, "pinning the session's settings", &setting::pin(), parameters)
-            .await
-            .map(drop)
+        self.query(Stage::Run, "pinning the session's settings", &setting::pin(), parameters).await.map(drop)
     }
 
     /// The rows of a statement. `doing` says what it is for, in messages.
@@ -226,7 +225,7 @@ impl fmt::Debug for Session {
 
 /// Moves bytes until the connection is over, or the session is dropped. `None`: the session was dropped first.
 async fn drive<T>(
-    connection: Connection<Socket, T>,
+    mut connection: Connection<Socket, T>,
     state: &State,
     canceller: Canceller,
     dropped: CancellationToken,
@@ -234,7 +233,16 @@ async fn drive<T>(
 where
     T: TlsStream + Unpin,
 {
-    let mut connection = pin!(connection);
+    // Polled for its messages, and not as a future: that would log notices, in which functions may tell values.
+    let mut connection = pin!(poll_fn(move |context| {
+        loop {
+            match ready!(connection.poll_message(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }));
     let mut cancelling = FuturesUnordered::new();
     loop {
         tokio::select! {
