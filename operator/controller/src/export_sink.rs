@@ -1,4 +1,4 @@
-//! Reconciles ExportSinks: a probe tries to write, and where the sink serves as staging, to read and to list.
+//! Reconciles `ExportSinks`: a probe tries to write, and where the sink serves as staging, to read and to list.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::event;
 use crate::job::apply::blocking;
 use crate::job::mount::Mounts;
 use crate::probe::apply::{Rendering, apply};
-use crate::probe::decide::{State, Subject, decide};
+use crate::probe::decide::{self as probe, State, Subject, decide};
 use crate::probe::observe::observe;
-use crate::status::{Written, replace};
+use crate::status::{Written, is_current, replace};
 
 /// After a conflict, the watch brings the newer object; this is for when it does not.
 const AFTER_CONFLICT: Duration = Duration::from_secs(2);
@@ -59,11 +59,16 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
         location: Some(sink.spec.location()),
         probe: decision.state.probe,
     };
-    if status != prior {
+    let may_act = if status != prior {
         let updated = ExportSink { status: Some(status), ..sink.as_ref().clone() };
-        if replace(&context.client, &namespace, &updated).await? == Written::Conflict {
-            return Ok(Action::requeue(AFTER_CONFLICT));
-        }
+        replace(&context.client, &namespace, &updated).await? == Written::Done
+    } else if decision.actions.iter().any(probe::Action::needs_current_status) {
+        is_current(&context.client, &namespace, sink.as_ref()).await?
+    } else {
+        true
+    };
+    if !may_act {
+        return Ok(Action::requeue(AFTER_CONFLICT));
     }
     event::publish(&context.recorder, &sink.object_ref(&()), decision.events).await;
     let rendering = Rendering {

@@ -1,4 +1,4 @@
-//! Reconciles ExportSources: a probe logs in, and says what it found.
+//! Reconciles `ExportSources`: a probe logs in, and says what it found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::event;
 use crate::job::apply::blocking;
 use crate::job::mount::Mounts;
 use crate::probe::apply::{Rendering, apply};
-use crate::probe::decide::{State, Subject, decide};
+use crate::probe::decide::{self as probe, State, Subject, decide};
 use crate::probe::observe::observe;
-use crate::status::{Written, replace};
+use crate::status::{Written, is_current, replace};
 
 /// After a conflict, the watch brings the newer object; this is for when it does not.
 const AFTER_CONFLICT: Duration = Duration::from_secs(2);
@@ -53,11 +53,16 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
         server: decision.server.or_else(|| prior.server.clone()),
         probe: decision.state.probe,
     };
-    if status != prior {
+    let may_act = if status != prior {
         let updated = ExportSource { status: Some(status), ..source.as_ref().clone() };
-        if replace(&context.client, &namespace, &updated).await? == Written::Conflict {
-            return Ok(Action::requeue(AFTER_CONFLICT));
-        }
+        replace(&context.client, &namespace, &updated).await? == Written::Done
+    } else if decision.actions.iter().any(probe::Action::needs_current_status) {
+        is_current(&context.client, &namespace, source.as_ref()).await?
+    } else {
+        true
+    };
+    if !may_act {
+        return Ok(Action::requeue(AFTER_CONFLICT));
     }
     event::publish(&context.recorder, &source.object_ref(&()), decision.events).await;
     let postgres = &source.spec.postgres;

@@ -48,7 +48,7 @@ impl Metrics {
         self.durations.get_or_create(&Kind { kind }).observe(seconds);
     }
 
-    /// A registry of these metrics and of the ExportJobs that `phases` lists.
+    /// A registry of these metrics and of the `ExportJobs` that `phases` lists.
     #[must_use]
     pub fn registry(&self, phases: Arc<dyn Phases>) -> Registry {
         let mut registry = Registry::with_prefix("pgexport");
@@ -63,7 +63,7 @@ impl Metrics {
     }
 }
 
-/// The phases of all ExportJobs that there are now.
+/// The phases of all `ExportJobs` that there are now.
 pub trait Phases: std::fmt::Debug + Send + Sync + 'static {
     /// One entry an ExportJob; `None` before its first reconciliation.
     fn phases(&self) -> Vec<Option<Phase>>;

@@ -41,3 +41,18 @@ where
         }
     }
 }
+
+/// Whether `object` is still what the API server holds. The store lags behind our own writes: a Job that was just deleted
+/// because its result is written would otherwise be created again by who has not seen the result yet.
+pub async fn is_current<K>(client: &Client, namespace: &str, object: &K) -> Result<bool, ReconcileError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let name = object.name_any();
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let live = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|error| ReconcileError::api("get", format!("{} {name}", K::kind(&())), error))?;
+    Ok(live.is_some_and(|live| live.resource_version() == object.resource_version()))
+}

@@ -19,11 +19,11 @@ use serde::de::DeserializeOwned;
 /// The objects of one scope, as the watches see them.
 #[derive(Clone)]
 pub struct Stores {
-    /// ExportJobs.
+    /// `ExportJobs`.
     pub export_jobs: Store<DeserializeGuard<ExportJob>>,
-    /// ExportSources.
+    /// `ExportSources`.
     pub sources: Store<DeserializeGuard<ExportSource>>,
-    /// ExportSinks.
+    /// `ExportSinks`.
     pub sinks: Store<DeserializeGuard<ExportSink>>,
     /// Jobs that are managed by pgexport.
     pub jobs: Store<Job>,
@@ -45,11 +45,11 @@ impl Stores {
 /// Asks for reconciliations. The queues end with the controller, which is why nobody minds a closed one.
 #[derive(Clone)]
 pub struct Queues {
-    /// Of ExportJobs.
+    /// Of `ExportJobs`.
     pub export_jobs: UnboundedSender<ObjectRef<DeserializeGuard<ExportJob>>>,
-    /// Of ExportSources.
+    /// Of `ExportSources`.
     pub sources: UnboundedSender<ObjectRef<DeserializeGuard<ExportSource>>>,
-    /// Of ExportSinks.
+    /// Of `ExportSinks`.
     pub sinks: UnboundedSender<ObjectRef<DeserializeGuard<ExportSink>>>,
 }
 
@@ -59,7 +59,7 @@ impl Queues {
         let _ = self.export_jobs.unbounded_send(ObjectRef::from_obj(job));
     }
 
-    /// An ExportSource was touched: its ExportJobs may go on, and its staging is to be probed as such.
+    /// An ExportSource was touched: its `ExportJobs` may go on, and its staging is to be probed as such.
     pub fn source(&self, stores: &Stores, source: &DeserializeGuard<ExportSource>) {
         let _ = self.sources.unbounded_send(ObjectRef::from_obj(source));
         let Some(namespace) = source.namespace() else { return };
@@ -70,7 +70,7 @@ impl Queues {
         }
     }
 
-    /// An ExportSink was touched: ExportJobs that deliver or stage there may go on.
+    /// An ExportSink was touched: `ExportJobs` that deliver or stage there may go on.
     pub fn sink(&self, stores: &Stores, sink: &DeserializeGuard<ExportSink>) {
         let _ = self.sinks.unbounded_send(ObjectRef::from_obj(sink));
         let Some(namespace) = sink.namespace() else { return };
@@ -134,15 +134,26 @@ where
 {
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
+    let mut said = None;
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(object) | Event::Delete(object)) => touched(&object),
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => listed.push(object),
-            // Only now the store holds what was listed.
-            Ok(Event::InitDone) => std::mem::take(&mut listed).iter().for_each(&mut *touched),
+            Ok(Event::InitDone) => {
+                if said.take().is_some() {
+                    tracing::info!(kind = %K::kind(&()), "a watch is up again");
+                }
+                // Only now the store holds what was listed.
+                std::mem::take(&mut listed).iter().for_each(&mut *touched);
+            }
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is taken up again")
+                // It is taken up again each second or so, and says the same each time: a missing CRD, say.
+                let error = error.to_string();
+                if said.as_ref() != Some(&error) {
+                    tracing::warn!(kind = %K::kind(&()), error, "a watch failed and is taken up again");
+                }
+                said = Some(error);
             }
         }
     }

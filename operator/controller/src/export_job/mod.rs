@@ -1,4 +1,4 @@
-//! Reconciles ExportJobs.
+//! Reconciles `ExportJobs`.
 
 pub mod apply;
 pub mod child;
@@ -23,7 +23,7 @@ use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
 use crate::event;
 use crate::job::apply::blocking;
-use crate::status::Written;
+use crate::status::{Written, is_current};
 use decide::Subject;
 use render::Rendering;
 
@@ -60,7 +60,14 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     // decide (pure)
     let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
     // status (client): before anything is done, so that nothing is done upon stale facts
-    if status::write(context, &namespace, &job, &prior, &decision.status).await? == Written::Conflict {
+    let may_act = match status::write(context, &namespace, &job, &prior, &decision.status).await? {
+        Written::Conflict => false,
+        Written::Unchanged if decision.actions.iter().any(decide::Action::needs_current_status) => {
+            is_current(&context.client, &namespace, job.as_ref()).await?
+        }
+        Written::Done | Written::Unchanged => true,
+    };
+    if !may_act {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }
     event::publish(&context.recorder, &job.object_ref(&()), decision.events).await;

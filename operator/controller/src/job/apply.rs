@@ -1,4 +1,4 @@
-//! Creates and deletes Jobs and their ConfigMaps. All of it is idempotent.
+//! Creates and deletes Jobs and their `ConfigMaps`. All of it is idempotent.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -310,7 +310,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn job(conditions: serde_json::Value) -> batch::Job {
+    fn job(conditions: &serde_json::Value) -> batch::Job {
         serde_json::from_value(json!({
             "metadata": {"name": "j", "uid": "job-uid", "creationTimestamp": "2026-11-23T10:00:00Z"},
             "status": {"conditions": conditions}
@@ -328,13 +328,13 @@ mod tests {
             {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]}}));
         let foreign = pod(json!({"metadata": {"name": "b", "labels": {"job-name": "j"}, "ownerReferences": [
             {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "another", "controller": true}]}}));
-        let facts = JobFacts::new(&job(json!([])), [&mine, &foreign]);
+        let facts = JobFacts::new(&job(&json!([])), [&mine, &foreign]);
         assert_eq!(facts.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]
     fn a_failure_target_settles_when_its_pods_are_gone_or_lost() {
-        let failing = job(json!([{"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded",
+        let failing = job(&json!([{"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded",
             "lastTransitionTime": "2026-11-23T10:10:00Z"}]));
         let stuck = pod(
             json!({"metadata": {"name": "a", "deletionTimestamp": "2026-11-23T10:11:00Z", "ownerReferences": [
@@ -361,7 +361,7 @@ mod tests {
         };
         let other = ended("b", "1", report(Outcome::ShareExported));
         let first = ended("a", "0", report(Outcome::SinkProbed));
-        let complete = job(json!([{"type": "Complete", "status": "True"}]));
+        let complete = job(&json!([{"type": "Complete", "status": "True"}]));
         assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&Outcome::SinkProbed));
         assert_eq!(JobFacts::new(&complete, [&other]).success(), None);
     }

@@ -14,7 +14,7 @@ const S3_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S
 pub struct Mounts {
     /// Keys of Secrets, by the Secret's name.
     pub secrets: BTreeMap<String, BTreeSet<String>>,
-    /// Names of PersistentVolumeClaims.
+    /// Names of `PersistentVolumeClaims`.
     pub claims: BTreeSet<String>,
     /// The service accounts that are named; a pod has room for one.
     pub service_accounts: BTreeSet<String>,

@@ -8,7 +8,7 @@ use pgexport_api::order::Order;
 
 /// The key of the order in its ConfigMap.
 pub const ORDER_KEY: &str = "order.json";
-/// No order is longer: etcd takes objects of 1.5 MiB, ConfigMaps of 1 MiB, and the metadata needs room.
+/// No order is longer: etcd takes objects of 1.5 MiB, `ConfigMaps` of 1 MiB, and the metadata needs room.
 pub const MAX_BYTES: usize = 900 * 1024;
 
 /// The order as its worker reads it.

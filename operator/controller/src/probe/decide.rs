@@ -83,6 +83,17 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it would do harm when it is decided upon a status that is not the last one.
+    #[must_use]
+    pub const fn needs_current_status(&self) -> bool {
+        match self {
+            Self::EnsureJob(_) | Self::DeleteJob { .. } => true,
+            Self::EnsureOrder { .. } => false,
+        }
+    }
+}
+
 /// A decision. First the status is written, then the Events, then the actions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -118,7 +129,7 @@ pub fn decide(subject: &Subject<'_>, observed: &Observed, prior: &State, now: Ti
     match &prior.probe {
         None => draft.start(0, 0),
         Some(probe) if probe.time.is_none() && probe.generation == subject.generation => {
-            draft.supervise(probe)
+            draft.supervise(probe);
         }
         Some(probe) if draft.is_wanted(probe) => {
             let failures = if probe.generation == subject.generation { probe.failures } else { 0 };
@@ -206,7 +217,7 @@ impl Draft<'_> {
                     self.succeeded(probe, &what);
                 }
                 Some(Outcome::SinkProbed) if probe.staging => {
-                    self.succeeded(probe, "it can be written, read and listed")
+                    self.succeeded(probe, "it can be written, read and listed");
                 }
                 Some(Outcome::SinkProbed) => self.succeeded(probe, "it can be written"),
                 _ => self.failed(

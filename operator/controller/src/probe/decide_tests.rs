@@ -90,12 +90,11 @@ impl Story {
         match action {
             Action::EnsureJob(number) => {
                 let name = job_name("findings-db", UID, *number);
-                match &self.job {
-                    Some(job) => assert_eq!(job.name, name, "two probes at a time"),
-                    None => {
-                        self.started += 1;
-                        self.job = Some(fresh(name, self.now));
-                    }
+                if let Some(job) = &self.job {
+                    assert_eq!(job.name, name, "two probes at a time");
+                } else {
+                    self.started += 1;
+                    self.job = Some(fresh(name, self.now));
                 }
             }
             Action::EnsureOrder { .. } => assert!(self.job.is_some()),

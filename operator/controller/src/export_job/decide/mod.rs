@@ -74,6 +74,17 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it would do harm when it is decided upon a status that is not the last one.
+    #[must_use]
+    pub const fn needs_current_status(&self) -> bool {
+        match self {
+            Self::EnsureJob(_) | Self::DeleteJob { .. } => true,
+            Self::EnsureOrder { .. } => false,
+        }
+    }
+}
+
 /// A decision. First the status is written, then the Events, then the actions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -137,7 +148,7 @@ pub fn decide(
         Phase::Exporting => supervise::supervise(&mut draft, Child::export(prior.attempts)),
         Phase::Transferring if draft.is_waiting_for_next_attempt() => {}
         Phase::Transferring if draft.failures().next_attempt_time.is_some() => {
-            draft.begin(ChildKind::Transfer)
+            draft.begin(ChildKind::Transfer);
         }
         Phase::Transferring => {
             supervise::supervise(&mut draft, Child::transfer(prior.attempts, prior.transfer_attempts));

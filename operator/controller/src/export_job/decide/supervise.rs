@@ -116,7 +116,7 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     draft.status.progress = Some(progress::under_way(draft.status.progress.as_ref(), run.kind, job));
     match job.trouble.as_ref().filter(|_| !job.is_running()) {
         Some(trouble) => {
-            draft.stalled(trouble.reason, &format!("{}; {}", trouble.message, trouble.reason.hint()))
+            draft.stalled(trouble.reason, &format!("{}; {}", trouble.message, trouble.reason.hint()));
         }
         None => draft.reconciling(doing, &format!("{doing}: attempt {}", number(run))),
     }
