@@ -38,19 +38,14 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
         );
         return Err(Error::new(Reason::InvalidQuery, message));
     }
+    check_embedded(session, doing, query).await?;
     let plan = explain(session, doing, &query.sql).await?;
     if plan.writes() {
-        let message = format!("{doing}: the query writes or locks rows; exports run READ ONLY");
-        return Err(Error::new(Reason::QueryWrites, message));
+        return Err(writes(doing));
     }
     if statement.columns().is_empty() {
         return Err(Error::new(Reason::InvalidQuery, format!("{doing}: the query returns no columns")));
     }
-    let embedded = format!("SELECT * FROM (\n{}\n) q", query.sql);
-    session
-        .watched(session.client().prepare(&embedded))
-        .await
-        .map_err(|error| not_a_query(session, error, doing))?;
     let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
     let modifiers: Vec<i32> = statement.columns().iter().map(tokio_postgres::Column::type_modifier).collect();
     let names = session
@@ -71,6 +66,34 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
         })
         .collect::<Result<_>>()?;
     Ok(Described { columns, types, plan })
+}
+
+/// Has the query parsed where it will stand, in FROM, which takes queries only and none that write. What is refused there
+/// is looked at once more, to tell statements that write from other ones. That needs no right to write: planning does, and
+/// an exporter that lacks it would be told to ask for it.
+async fn check_embedded(session: &Session, doing: &str, query: &Substituted) -> Result<()> {
+    session.batch(Stage::Plan, doing, "SAVEPOINT embedded").await?;
+    let embedded = format!("SELECT * FROM (\n{}\n) q", query.sql);
+    let Err(refusal) = session.watched(session.client().prepare(&embedded)).await else {
+        return session.batch(Stage::Plan, doing, "RELEASE SAVEPOINT embedded").await;
+    };
+    let refused = matches!(ServerMessage::of(&refusal), Some(said) if matches!(said.sql_state.as_str(), "42601" | "0A000"));
+    if !refused {
+        return Err(session.error(refusal, Stage::Plan, doing));
+    }
+    session.batch(Stage::Plan, doing, "ROLLBACK TO SAVEPOINT embedded").await?;
+    match explain(session, doing, &query.sql).await {
+        Ok(plan) if !plan.writes() => Err(not_a_query(session, refusal, doing)),
+        Ok(_) => Err(writes(doing)),
+        Err(error) if matches!(error.reason(), Reason::PermissionDenied | Reason::QueryWrites) => {
+            Err(writes(doing))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn writes(doing: &str) -> Error {
+    Error::new(Reason::QueryWrites, format!("{doing}: the query writes or locks rows; exports run READ ONLY"))
 }
 
 /// The plan of a query that was parsed alone before.

@@ -13,7 +13,7 @@ use super::world::{World, drain, told};
 
 #[tokio::test]
 async fn what_is_not_one_query_that_reads_is_refused() {
-    let world = World::with("refused", "CREATE TABLE t (a int, b text); CREATE SEQUENCE s; GRANT SELECT, INSERT, UPDATE, DELETE ON t TO exporter; GRANT USAGE ON s TO exporter").await;
+    let world = World::with("refused", "CREATE TABLE t (a int, b text); CREATE TABLE mine (a int); CREATE SEQUENCE s; GRANT SELECT, INSERT, UPDATE, DELETE ON t TO exporter; GRANT USAGE ON s TO exporter").await;
     for (sql, reason, word) in [
         ("SELEC 1", Reason::InvalidQuery, "syntax error at or near \"SELEC\""),
         ("", Reason::InvalidQuery, "empty"),
@@ -32,13 +32,16 @@ async fn what_is_not_one_query_that_reads_is_refused() {
         ("SET work_mem = '1MB'", Reason::InvalidQuery, "no query"),
         ("COPY t TO PROGRAM 'id'", Reason::InvalidQuery, "no query"),
         ("EXECUTE s0", Reason::InvalidQuery, ""),
-        ("CREATE TABLE u AS SELECT 1", Reason::InvalidQuery, "no columns"),
-        ("SELECT * INTO u FROM t", Reason::InvalidQuery, "no columns"),
-        ("DECLARE c CURSOR FOR SELECT 1", Reason::InvalidQuery, "no columns"),
+        ("CREATE TABLE u AS SELECT 1", Reason::InvalidQuery, "no query"),
+        ("SELECT * INTO u FROM t", Reason::InvalidQuery, "no query"),
+        ("DECLARE c CURSOR FOR SELECT 1", Reason::InvalidQuery, "no query"),
         ("DELETE FROM t RETURNING *", Reason::QueryWrites, "READ ONLY"),
         ("DELETE FROM t", Reason::QueryWrites, "READ ONLY"),
         ("INSERT INTO t VALUES (1) RETURNING a", Reason::QueryWrites, "READ ONLY"),
         ("WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d", Reason::QueryWrites, "READ ONLY"),
+        ("DELETE FROM mine RETURNING *", Reason::QueryWrites, "READ ONLY"),
+        ("UPDATE mine SET a = 1", Reason::QueryWrites, "READ ONLY"),
+        ("WITH d AS (UPDATE mine SET a = 1 RETURNING *) SELECT * FROM d", Reason::QueryWrites, "READ ONLY"),
         ("SELECT * FROM t FOR UPDATE", Reason::QueryWrites, "locks rows"),
         ("SELECT * FROM nowhere", Reason::InvalidQuery, "\"nowhere\" does not exist"),
         ("SELECT nope FROM t", Reason::InvalidQuery, "\"nope\" does not exist"),
