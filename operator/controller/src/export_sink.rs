@@ -48,6 +48,7 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
         generation: sink.meta().generation.unwrap_or_default(),
         requested_at: sink.annotations().get(PROBE_REQUEST_ANNOTATION).map(String::as_str),
         staging: is_staging(context, &namespace, &name),
+        is_awaited: context.stores.is_sink_awaited(&namespace, &name),
     };
 
     let observed = observe(context, &namespace, &subject, &state, now).await?;

@@ -43,6 +43,7 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
         generation: source.meta().generation.unwrap_or_default(),
         requested_at: source.annotations().get(PROBE_REQUEST_ANNOTATION).map(String::as_str),
         staging: false,
+        is_awaited: context.stores.is_source_awaited(&namespace, &name),
     };
 
     let observed = observe(context, &namespace, &subject, &state, now).await?;

@@ -82,13 +82,13 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     let stop = || shares.stop.clone();
     {
-        let queues = queues.clone();
+        let (queues, stores) = (queues.clone(), stores.clone());
         tasks.spawn(follow(
             api(client, namespace),
             all.clone(),
             export_jobs_writer,
             forget_managers,
-            move |job| queues.export_job(job),
+            move |job| queues.export_job(&stores, job),
             stop(),
         ));
     }

@@ -13,7 +13,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
-use pgexport_api::{ExportJob, ExportSink, ExportSource, naming};
+use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase, naming};
 use serde::de::DeserializeOwned;
 
 /// The objects of one scope, as the watches see them.
@@ -40,6 +40,43 @@ impl Stores {
             && self.jobs.wait_until_ready().await.is_ok()
             && self.pods.wait_until_ready().await.is_ok()
     }
+
+    /// Whether an ExportJob waits for this ExportSource.
+    #[must_use]
+    pub fn is_source_awaited(&self, namespace: &str, name: &str) -> bool {
+        !self.jobs_where(namespace, |job| is_pending(job) && job.spec.source_ref.name == name).is_empty()
+    }
+
+    /// Whether an ExportJob waits for this ExportSink.
+    #[must_use]
+    pub fn is_sink_awaited(&self, namespace: &str, name: &str) -> bool {
+        let concerns = |job: &ExportJob| {
+            is_pending(job) && self.sinks_of(namespace, job).iter().any(|sink| sink == name)
+        };
+        !self.jobs_where(namespace, concerns).is_empty()
+    }
+
+    /// The names of the sinks that an ExportJob delivers to, or stages at.
+    fn sinks_of(&self, namespace: &str, job: &ExportJob) -> Vec<String> {
+        let source = self.sources.get(&ObjectRef::new(&job.spec.source_ref.name).within(namespace));
+        let staging = source
+            .as_ref()
+            .and_then(|source| Some(source.0.as_ref().ok()?.spec.staging.as_ref()?.sink_ref.name.clone()));
+        std::iter::once(job.spec.sink_ref.name.clone()).chain(staging).collect()
+    }
+
+    fn jobs_where(
+        &self,
+        namespace: &str,
+        concerns: impl Fn(&ExportJob) -> bool,
+    ) -> Vec<Arc<DeserializeGuard<ExportJob>>> {
+        self.export_jobs.state_filter(|guard| {
+            guard
+                .0
+                .as_ref()
+                .is_ok_and(|job| job.metadata.namespace.as_deref() == Some(namespace) && concerns(job))
+        })
+    }
 }
 
 /// Asks for reconciliations. The queues end with the controller, which is why nobody minds a closed one.
@@ -54,9 +91,16 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// An ExportJob was touched.
-    pub fn export_job(&self, job: &DeserializeGuard<ExportJob>) {
+    /// An ExportJob was touched. What one that has not begun refers to may be probed sooner.
+    pub fn export_job(&self, stores: &Stores, job: &DeserializeGuard<ExportJob>) {
         let _ = self.export_jobs.unbounded_send(ObjectRef::from_obj(job));
+        let (Some(namespace), Ok(job)) = (job.namespace(), &job.0) else { return };
+        if is_pending(job) {
+            let _ = self.sources.unbounded_send(ObjectRef::new(&job.spec.source_ref.name).within(&namespace));
+            for sink in stores.sinks_of(&namespace, job) {
+                let _ = self.sinks.unbounded_send(ObjectRef::new(&sink).within(&namespace));
+            }
+        }
     }
 
     /// An ExportSource was touched: its `ExportJobs` may go on, and its staging is to be probed as such.
@@ -64,7 +108,7 @@ impl Queues {
         let _ = self.sources.unbounded_send(ObjectRef::from_obj(source));
         let Some(namespace) = source.namespace() else { return };
         let name = source.name_any();
-        self.live_jobs(stores, &namespace, |job| job.spec.source_ref.name == name);
+        self.enqueue(&stores.jobs_where(&namespace, |job| is_live(job) && job.spec.source_ref.name == name));
         if let Some(staging) = source.0.as_ref().ok().and_then(|source| source.spec.staging.as_ref()) {
             let _ = self.sinks.unbounded_send(ObjectRef::new(&staging.sink_ref.name).within(&namespace));
         }
@@ -75,11 +119,8 @@ impl Queues {
         let _ = self.sinks.unbounded_send(ObjectRef::from_obj(sink));
         let Some(namespace) = sink.namespace() else { return };
         let name = sink.name_any();
-        self.live_jobs(stores, &namespace, |job| {
-            let source = stores.sources.get(&ObjectRef::new(&job.spec.source_ref.name).within(&namespace));
-            let staging = source.as_ref().and_then(|source| source.0.as_ref().ok()?.spec.staging.as_ref());
-            job.spec.sink_ref.name == name || staging.is_some_and(|staging| staging.sink_ref.name == name)
-        });
+        let concerns = |job: &ExportJob| is_live(job) && stores.sinks_of(&namespace, job).contains(&name);
+        self.enqueue(&stores.jobs_where(&namespace, concerns));
     }
 
     /// A Job or a pod was touched: its labels say for whom it was made. What it really belongs to is checked there.
@@ -98,19 +139,21 @@ impl Queues {
         }
     }
 
-    fn live_jobs(&self, stores: &Stores, namespace: &str, concerns: impl Fn(&ExportJob) -> bool) {
-        let jobs: Vec<Arc<DeserializeGuard<ExportJob>>> = stores.export_jobs.state_filter(|guard| {
-            guard.0.as_ref().is_ok_and(|job| {
-                let phase = job.status.as_ref().and_then(|status| status.phase);
-                job.metadata.namespace.as_deref() == Some(namespace)
-                    && !phase.is_some_and(pgexport_api::Phase::is_terminal)
-                    && concerns(job)
-            })
-        });
+    fn enqueue(&self, jobs: &[Arc<DeserializeGuard<ExportJob>>]) {
         for job in jobs {
-            self.export_job(&job);
+            let _ = self.export_jobs.unbounded_send(ObjectRef::from_obj(job.as_ref()));
         }
     }
+}
+
+/// Whether it has not ended.
+fn is_live(job: &ExportJob) -> bool {
+    !job.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_terminal)
+}
+
+/// Whether it waits for an attempt to begin.
+fn is_pending(job: &ExportJob) -> bool {
+    job.status.as_ref().and_then(|status| status.phase).is_none_or(|phase| phase == Phase::Pending)
 }
 
 /// Watches one kind until `stop`. `touched` gets each object that has changed, when the store has it already.

@@ -22,6 +22,8 @@ pub const PROBE_DEADLINE: Duration = Duration::from_mins(1);
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 /// The longest wait.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+/// The longest wait while an ExportJob waits: a Secret that was corrected changes no generation, and `deadlines.start` runs.
+const LONGEST_AWAITED_WAIT: SignedDuration = SignedDuration::from_secs(30);
 /// How often a running probe is looked at, when no watch reports a change.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -40,6 +42,8 @@ pub struct Subject<'a> {
     pub requested_at: Option<&'a str>,
     /// Whether it is to be tried as staging.
     pub staging: bool,
+    /// Whether an ExportJob waits for it.
+    pub is_awaited: bool,
 }
 
 /// What was observed. A probe's Job whose turn it is, and that is not in `jobs`, does not exist.
@@ -153,7 +157,7 @@ impl Draft<'_> {
     fn is_wanted(&self, probe: &ProbeStatus) -> bool {
         let requested =
             self.subject.requested_at.is_some() && self.subject.requested_at != probe.requested_at.as_deref();
-        let retried = retry_time(probe).is_some_and(|time| self.now >= time);
+        let retried = self.retry_time(probe).is_some_and(|time| self.now >= time);
         probe.generation != self.subject.generation
             || requested
             || (self.subject.staging && !probe.staging)
@@ -254,10 +258,19 @@ impl Draft<'_> {
     /// Between probes: what the last one left is removed, and a failed one is repeated in time.
     fn rest(&mut self, probe: &ProbeStatus) {
         self.delete_jobs();
-        if let Some(time) = retry_time(probe) {
+        if let Some(time) = self.retry_time(probe) {
             let wait = Duration::try_from(time.duration_since(self.now)).unwrap_or(Duration::ZERO);
             self.decision.requeue = Some(wait.max(Duration::from_secs(1)));
         }
+    }
+
+    /// When a failed probe is repeated.
+    fn retry_time(&self, probe: &ProbeStatus) -> Option<Timestamp> {
+        let time = probe.time.as_ref().filter(|_| probe.failures > 0)?.0;
+        let longest = if self.subject.is_awaited { LONGEST_AWAITED_WAIT } else { LONGEST_WAIT };
+        let factor = 1_i32 << (probe.failures - 1).min(16);
+        let wait = FIRST_WAIT.checked_mul(factor).map_or(longest, |wait| wait.min(longest));
+        time.checked_add(wait).ok()
     }
 
     fn succeeded(&mut self, probe: &ProbeStatus, what: &str) {
@@ -350,14 +363,6 @@ fn probe_failure(job: &JobFacts) -> Failure {
         };
     }
     found
-}
-
-/// When a failed probe is repeated.
-fn retry_time(probe: &ProbeStatus) -> Option<Timestamp> {
-    let time = probe.time.as_ref().filter(|_| probe.failures > 0)?.0;
-    let factor = 1_i32 << (probe.failures - 1).min(16);
-    let wait = FIRST_WAIT.checked_mul(factor).map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
-    time.checked_add(wait).ok()
 }
 
 #[cfg(test)]

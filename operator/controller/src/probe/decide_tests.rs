@@ -14,6 +14,7 @@ struct Story {
     generation: i64,
     requested_at: Option<&'static str>,
     staging: bool,
+    is_awaited: bool,
     state: State,
     job: Option<JobFacts>,
     refused: Option<String>,
@@ -27,6 +28,7 @@ impl Story {
             generation: 1,
             requested_at: None,
             staging: false,
+            is_awaited: false,
             state: State::default(),
             job: None,
             refused: None,
@@ -57,6 +59,7 @@ impl Story {
             generation: self.generation,
             requested_at: self.requested_at,
             staging: self.staging,
+            is_awaited: self.is_awaited,
         };
         let observed = Observed {
             jobs: self.job.clone().into_iter().collect(),
@@ -203,6 +206,22 @@ fn a_failed_probe_is_told_and_repeated_ever_more_rarely() {
 }
 
 #[test]
+fn a_job_that_waits_makes_repetitions_more_frequent() {
+    let mut story = Story::new();
+    story.after(0);
+    for _ in 1..=6 {
+        story.end(Some(refused()));
+        let wait = story.after(1).requeue.unwrap().as_secs();
+        story.after(i64::try_from(wait).unwrap());
+    }
+    story.end(Some(refused()));
+    assert_eq!(story.after(1).requeue, Some(Duration::from_mins(10)));
+    story.is_awaited = true;
+    assert_eq!(story.after(10).requeue, Some(Duration::from_secs(20)));
+    assert_eq!(story.after(20).actions, [Action::EnsureJob(8)]);
+}
+
+#[test]
 fn a_new_generation_is_probed_at_once_even_while_a_probe_runs() {
     let mut story = Story::new();
     story.after(0);
@@ -298,6 +317,7 @@ enum Step {
     NewGeneration,
     Request,
     Staging(bool),
+    Awaited(bool),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -313,6 +333,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::NewGeneration),
         1 => Just(Step::Request),
         1 => any::<bool>().prop_map(Step::Staging),
+        1 => any::<bool>().prop_map(Step::Awaited),
     ]
 }
 
@@ -338,6 +359,7 @@ proptest! {
                 Step::NewGeneration => story.generation += 1,
                 Step::Request => story.requested_at = requests.next(),
                 Step::Staging(staging) => story.staging = staging,
+                Step::Awaited(is_awaited) => story.is_awaited = is_awaited,
             }
         }
         let mut rounds = 0;
