@@ -75,12 +75,6 @@ def manifest(postgres, s3, parallelism, format_type, layout, sink):
     return "---\n".join(json.dumps(document) + "\n" for document in secrets + own)
 
 
-def buckets(s3):
-    for bucket in ("bench-customer", "bench-staging"):
-        subprocess.run(["curl", "--silent", "--output", "/dev/null", "--request", "PUT", "--aws-sigv4", f"aws:amz:{s3['region']}:s3",
-                        "--user", f"{s3['admin']['access_key']}:{s3['admin']['secret_key']}", f"http://{s3['host']}/{bucket}"], check=True)
-
-
 def controller_peak_mib():
     """The peak of the controller's process, or None where none runs on this machine."""
     for process in pathlib.Path("/proc").glob("[0-9]*"):
@@ -103,7 +97,8 @@ def main():
     postgres, s3 = known["postgres"], known["s3"]
     release = ROOT / "target" / "release"
     subprocess.run([release / "peers", "load", "--rows", str(args.rows), "--database", "bench"], check=True)
-    buckets(s3)
+    for bucket in ("bench-customer", "bench-staging"):
+        subprocess.run([release / "peers", "bucket", bucket], check=True)
     host, port = postgres["host"].rsplit(":", 1)
     psql = ["psql", "--no-psqlrc", "--quiet", f"host={host} port={port} dbname=bench user={postgres['exporter']['user']} sslmode=require",
             "-c", r"\copy (SELECT * FROM findings) to '/dev/null' csv"]

@@ -15,12 +15,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 peer() { jq -r "$1" "$PGEXPORT_STATE/peers/peers.json"; }
 
-# An S3 request as the lab's root account, from this machine.
-s3() {
-  curl --silent --show-error --fail --aws-sigv4 "aws:amz:$(peer .s3.region):s3" \
-    --user "$(peer .s3.admin.access_key):$(peer .s3.admin.secret_key)" "$@"
-}
-object() { s3 "http://$(peer .s3.host)/$1"; }
+peers() { "$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/release/peers" "$@"; }
 
 apply() {
   kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
@@ -30,7 +25,8 @@ apply() {
   kubectl -n $namespace create secret generic object-store --dry-run=client -o yaml \
     --from-literal=AWS_ACCESS_KEY_ID="$(peer .s3.admin.access_key)" \
     --from-literal=AWS_SECRET_ACCESS_KEY="$(peer .s3.admin.secret_key)" | kubectl apply -f - >/dev/null
-  for bucket in acme-exports pgexport-staging; do s3 --request PUT --output /dev/null "http://$(peer .s3.host)/$bucket" || true; done
+  peers bucket acme-exports
+  peers bucket pgexport-staging
   kubectl -n $namespace delete exportjob $job --ignore-not-found >/dev/null
 
   # The manifests name the lab's own addresses; another cluster sees other ones.
@@ -61,18 +57,15 @@ watch_job() {
 }
 
 show() {
-  local manifest bucket_and_key
+  local manifest path
   say "kubectl -n $namespace get exportjob $job -o jsonpath='{.status}'"
   kubectl -n $namespace get exportjob $job -o json | jq '.status | {phase, attempts, duration, snapshotTime, progress, output}'
   manifest=$(kubectl -n $namespace get exportjob $job -o jsonpath='{.status.output.manifest}')
-  bucket_and_key=${manifest#s3://}
   say "The manifest, $manifest"
-  object "$bucket_and_key" | jq '{location, snapshot, datasets: [.datasets[] | {name, rows, files}]}'
-  local path
-  path=$(object "$bucket_and_key" | jq -r '.datasets[0].files[0].path')
+  peers cat "$manifest" | jq '{location, snapshot, datasets: [.datasets[] | {name, rows, files}]}'
+  path=$(peers cat "$manifest" | jq -r '.datasets[0].files[0].path')
   say "The first rows of ${manifest%_manifest.json}$path"
-  # The reader stops after a few lines, and curl says so.
-  { object "${bucket_and_key%_manifest.json}$path" 2>/dev/null || true; } | head -n 4 | cut -c1-200
+  peers cat "${manifest%_manifest.json}$path" | sed -n '1,4p' | cut -c1-200
 }
 
 case ${1:-} in
@@ -98,7 +91,7 @@ TEXT
   local)
     if ! jq -e . "$PGEXPORT_STATE/peers/peers.json" >/dev/null 2>&1 || ! e2e/lab.sh env >/dev/null 2>&1; then
       make --no-print-directory peers-up build
-      cargo run --quiet --release --locked -p pgexport-peers -- load
+      peers load
     fi
     mkdir -p "$work"
     address=$(peer .postgres.host)

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    io::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -68,6 +69,30 @@ enum Action {
         #[arg(long, default_value = "findings")]
         table: String,
     },
+    /// Make a bucket, unless it exists
+    Bucket {
+        /// Its name
+        name: String,
+    },
+    /// Write an object to standard output
+    Cat {
+        /// The object, as `s3://BUCKET/KEY`
+        #[arg(value_parser = parse_object)]
+        object: Object,
+    },
+}
+
+/// An object of the S3 server.
+#[derive(Debug, Clone)]
+struct Object {
+    bucket: String,
+    key: String,
+}
+
+fn parse_object(text: &str) -> Result<Object, String> {
+    let (bucket, key) =
+        text.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or("write s3://BUCKET/KEY")?;
+    Ok(Object { bucket: bucket.to_owned(), key: key.to_owned() })
 }
 
 /// Why a command failed.
@@ -79,6 +104,8 @@ enum Failure {
     Server(#[from] ServerError),
     #[error(transparent)]
     Peers(#[from] PeersError),
+    #[error("writing to standard output")]
+    Output(#[source] std::io::Error),
 }
 
 #[tokio::main]
@@ -119,6 +146,15 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             match findings::load(&client, &table, rows).await? {
                 Loaded::Made => println!("{rows} findings are in {database}.{table}"),
                 Loaded::AlreadyThere => println!("{rows} findings were in {database}.{table} already"),
+            }
+        }
+        Action::Bucket { name } => Peers::read(&folder.record())?.s3.ensure_bucket(&name).await?,
+        Action::Cat { object } => {
+            let body = Peers::read(&folder.record())?.s3.get(&object.bucket, &object.key).await?;
+            match std::io::stdout().write_all(&body) {
+                // Whoever reads may have seen enough.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(Failure::Output(error)),
+                _ => {}
             }
         }
     }

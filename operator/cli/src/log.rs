@@ -4,6 +4,10 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// tokio-postgres logs queries at debug by the `log` crate, the parameters' values included. No level of `RUST_LOG` may bring
+/// them to light: all that `log` has below warnings is compiled out.
+const _: () = assert!(matches!(log::STATIC_MAX_LEVEL, log::LevelFilter::Warn));
+
 /// Begins logging to standard error. `RUST_LOG` chooses levels; the default is `info`.
 pub(crate) fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

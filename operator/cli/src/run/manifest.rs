@@ -192,7 +192,7 @@ fn spec<T: DeserializeOwned>(at: &Place<'_>, document: Value) -> Result<T, Manif
 /// As kubectl's strict validation: a field that does not exist is refused, not ignored.
 fn strict<T: DeserializeOwned>(at: &Place<'_>, document: Value) -> Result<T, ManifestError> {
     let mut unknown = Vec::new();
-    let object = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
+    let object = serde_ignored::deserialize(document, |path| unknown.push(path.to_string().replace(".?", "")))
         .map_err(|error: serde_json::Error| at.invalid(error.to_string()))?;
     if unknown.is_empty() { Ok(object) } else { Err(at.invalid(format!("unknown field {}", unknown.join(", ")))) }
 }

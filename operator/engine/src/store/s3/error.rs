@@ -137,8 +137,9 @@ impl Place {
         if let Some(text) = error.message() {
             answer = format!("{answer}: {}", truncate(text, MAX_FOREIGN));
         }
+        // The id changes with each request: in a message it would make each failure look like a new one.
         if let Some(id) = request_id {
-            answer = format!("{answer} (request {id})");
+            tracing::warn!(request_id = id, action = action.as_str(), answer, "the object store refused a request");
         }
         let Self { bucket, region: ours, .. } = self;
         let message = match reason {

@@ -25,6 +25,10 @@ use super::{MAX_DOCUMENT, Put, PutMode, Store, Upload};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
+/// The key that probes begin to write. It never becomes visible, and it is always the same, so that a probe that fails
+/// again says the same again.
+const PROBE: &str = ".pgexport-probe";
+
 /// How often a conditional put is tried when S3 says that another one is under way.
 const CONFLICT_ATTEMPTS: u32 = 4;
 
@@ -190,9 +194,8 @@ impl Store for S3Store {
     }
 
     async fn probe(&self, reading: bool) -> Result<()> {
-        let name = format!(".pgexport-probe-{:016x}", rand::random::<u64>());
         let mut upload =
-            upload::S3Upload::new(self.clone(), self.key(&name), "application/octet-stream".to_owned());
+            upload::S3Upload::new(self.clone(), self.key(PROBE), "application/octet-stream".to_owned());
         if let Err(error) = upload.part(Bytes::from_static(b"pgexport")).await {
             // The first failure says more than that of the abort.
             let _ = upload.try_abort().await;
@@ -201,7 +204,7 @@ impl Store for S3Store {
         upload.try_abort().await?;
         if reading {
             self.keys("", Some(1)).await?;
-            self.object(&name, 0).await?;
+            self.object(PROBE, 0).await?;
         }
         Ok(())
     }
