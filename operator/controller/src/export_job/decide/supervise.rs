@@ -150,7 +150,8 @@ fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
     draft.status.progress = Some(progress::exported(totals));
     draft.status.snapshot_time = Some(whole_seconds(totals.snapshot_time));
     draft.status.failures = None;
-    let message = format!("{} chunks with {} rows are in staging", totals.chunks, totals.rows);
+    let message =
+        format!("exported to staging: {} and {}", count(totals.chunks, "chunk"), count(totals.rows, "row"));
     draft.condition(ConditionType::Exported, Truth::True, "Exported", &message);
     draft.tell(Notice::normal("Exported", message).about(&job.name));
     draft.begin(ChildKind::Transfer);
@@ -158,7 +159,8 @@ fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
 
 fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     let location = draft.status.location.clone().unwrap_or_default();
-    let message = format!("{} files with {} rows are at {location}", totals.files, totals.rows);
+    let message =
+        format!("delivered to {location}: {} and {}", count(totals.files, "file"), count(totals.rows, "row"));
     draft.status.progress = Some(progress::delivered(totals));
     draft.status.snapshot_time.get_or_insert(whole_seconds(totals.snapshot_time));
     draft.status.output = Some(Output {
@@ -199,6 +201,14 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
         ChildKind::Transfer => ("transfer", deadlines.transfer),
     };
     format!("spec.deadlines.{field} ({})", human_duration(signed(deadline.into())))
+}
+
+/// `1 file`, `2 files`.
+fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
 }
 
 /// The API keeps times in whole seconds.
