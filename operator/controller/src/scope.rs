@@ -25,7 +25,7 @@ use crate::event::{self, Notice};
 use crate::job::pod::WorkerImage;
 use crate::metrics::Metrics;
 use crate::progress::Poller;
-use crate::watch::{Queues, Stores, follow};
+use crate::watch::{Filled, Queues, Stores, follow};
 use crate::{export_job, export_sink, export_source};
 
 /// Reconciliations of one kind at a time.
@@ -61,7 +61,8 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
     let (sinks, sinks_writer) = reflector::store();
     let (jobs, jobs_writer) = reflector::store();
     let (pods, pods_writer) = reflector::store();
-    let stores = Stores { export_jobs, sources, sinks, jobs, pods };
+    let (counter, filled) = Filled::new();
+    let stores = Stores { export_jobs, sources, sinks, jobs, pods, filled };
     let (export_job_queue, export_job_requests) = unbounded();
     let (source_queue, source_requests) = unbounded();
     let (sink_queue, sink_requests) = unbounded();
@@ -87,6 +88,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
             api(client, namespace),
             all.clone(),
             export_jobs_writer,
+            counter.clone(),
             forget_managers,
             move |job| queues.export_job(&stores, job),
             stop(),
@@ -98,6 +100,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
             api(client, namespace),
             all.clone(),
             sources_writer,
+            counter.clone(),
             forget_managers,
             move |source| queues.source(&stores, source),
             stop(),
@@ -109,6 +112,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
             api(client, namespace),
             all,
             sinks_writer,
+            counter.clone(),
             forget_managers,
             move |sink| queues.sink(&stores, sink),
             stop(),
@@ -118,6 +122,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         api(client, namespace),
         ours.clone(),
         jobs_writer,
+        counter.clone(),
         queues.clone(),
         Arc::clone(&context),
         stop(),
@@ -131,6 +136,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
             api(client, namespace),
             ours,
             pods_writer,
+            counter,
             strip,
             move |pod| queues.child(pod),
             stop(),
@@ -161,6 +167,7 @@ async fn follow_jobs(
     api: Api<Job>,
     config: watcher::Config,
     writer: Writer<Job>,
+    filled: Filled,
     queues: Queues,
     context: Arc<Context>,
     stop: Stop,
@@ -175,7 +182,7 @@ async fn follow_jobs(
         }
         queues.child(job);
     };
-    follow(api, config, writer, strip, touched, stop).await;
+    follow(api, config, writer, filled, strip, touched, stop).await;
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

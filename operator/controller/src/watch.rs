@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase, naming};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch as channel;
 
 /// The objects of one scope, as the watches see them.
 #[derive(Clone)]
@@ -29,16 +30,34 @@ pub struct Stores {
     pub jobs: Store<Job>,
     /// Their pods.
     pub pods: Store<Pod>,
+    /// How many of the five have been filled once.
+    pub filled: channel::Receiver<usize>,
+}
+
+/// Counts the watches of a scope that have been filled once.
+///
+/// `Store::wait_until_ready` of kube 5 serves one waiter: of several, it wakes only the one that asked last
+/// (`kube_runtime::utils::delayed_init`).
+#[derive(Clone, Debug)]
+pub struct Filled(Arc<channel::Sender<usize>>);
+
+impl Filled {
+    /// A counter, and where it is read. Readers are told when the last counter is gone.
+    #[must_use]
+    pub fn new() -> (Self, channel::Receiver<usize>) {
+        let (sender, receiver) = channel::channel(0);
+        (Self(Arc::new(sender)), receiver)
+    }
+
+    fn count(&self) {
+        self.0.send_modify(|filled| *filled += 1);
+    }
 }
 
 impl Stores {
     /// Waits until each has been filled once. `false` when the controller stops before.
     pub async fn wait_until_ready(&self) -> bool {
-        self.export_jobs.wait_until_ready().await.is_ok()
-            && self.sources.wait_until_ready().await.is_ok()
-            && self.sinks.wait_until_ready().await.is_ok()
-            && self.jobs.wait_until_ready().await.is_ok()
-            && self.pods.wait_until_ready().await.is_ok()
+        self.filled.clone().wait_for(|filled| *filled >= 5).await.is_ok()
     }
 
     /// Whether an ExportJob waits for this ExportSource.
@@ -161,6 +180,7 @@ pub async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
+    filled: Filled,
     strip: impl FnMut(&mut K),
     mut touched: impl FnMut(&K),
     stop: impl Future<Output = ()>,
@@ -168,16 +188,20 @@ pub async fn follow<K>(
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let events = watcher(api, config).default_backoff().modify(strip).reflect(writer).take_until(stop);
-    decode(events, &mut touched).await;
+    decode(events, filled, &mut touched).await;
 }
 
-async fn decode<K>(events: impl Stream<Item = watcher::Result<Event<K>>>, touched: &mut impl FnMut(&K))
-where
+async fn decode<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    filled: Filled,
+    touched: &mut impl FnMut(&K),
+) where
     K: Resource<DynamicType = ()>,
 {
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
     let mut said = None;
+    let mut first = Some(&filled);
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(object) | Event::Delete(object)) => touched(&object),
@@ -188,6 +212,9 @@ where
                     tracing::info!(kind = %K::kind(&()), "a watch is up again");
                 }
                 // Only now the store holds what was listed.
+                if let Some(filled) = first.take() {
+                    filled.count();
+                }
                 std::mem::take(&mut listed).iter().for_each(&mut *touched);
             }
             Err(error) => {
@@ -214,8 +241,9 @@ mod tests {
             ..Pod::default()
         };
         let mut seen = Vec::new();
+        let (filled, count) = Filled::new();
         let events = vec![Ok(Event::Init), Ok(Event::InitApply(pod("a")))];
-        block_on(decode(stream::iter(events), &mut |pod: &Pod| seen.push(pod.name_any())));
+        block_on(decode(stream::iter(events), filled.clone(), &mut |pod: &Pod| seen.push(pod.name_any())));
         assert!(seen.is_empty());
         let events = vec![
             Ok(Event::Init),
@@ -223,7 +251,8 @@ mod tests {
             Ok(Event::InitDone),
             Ok(Event::Delete(pod("b"))),
         ];
-        block_on(decode(stream::iter(events), &mut |pod: &Pod| seen.push(pod.name_any())));
+        block_on(decode(stream::iter(events), filled.clone(), &mut |pod: &Pod| seen.push(pod.name_any())));
         assert_eq!(seen, ["a", "b"]);
+        assert_eq!(*count.borrow(), 1, "the first list filled the store");
     }
 }
