@@ -35,7 +35,8 @@ impl Delivery {
     fn check_manifest(&self) {
         let mut named: Vec<(String, u64)> = self.manifest_files().collect();
         named.sort();
-        let mut found: Vec<(String, u64)> = self.files.iter().map(|(key, body)| (key.clone(), body.len() as u64)).collect();
+        let mut found: Vec<(String, u64)> =
+            self.files.iter().map(|(key, body)| (key.clone(), body.len() as u64)).collect();
         found.sort();
         assert_eq!(named, found, "the manifest's files are not those in the bucket");
     }
@@ -51,7 +52,11 @@ impl Delivery {
     pub fn files_of(&self, dataset: &str) -> Vec<&[u8]> {
         let datasets = self.manifest["datasets"].as_array().expect("datasets");
         let dataset = datasets.iter().find(|candidate| candidate["name"] == dataset).expect("the data set");
-        let paths = dataset["files"].as_array().expect("files").iter().map(|file| file["path"].as_str().expect("a path"));
+        let paths = dataset["files"]
+            .as_array()
+            .expect("files")
+            .iter()
+            .map(|file| file["path"].as_str().expect("a path"));
         paths
             .map(|path| {
                 let (_, body) = self.files.iter().find(|(key, _)| key == path).expect("the file");
@@ -63,7 +68,8 @@ impl Delivery {
 
 /// The rows of one JSON document, each as its own bytes, sorted: a multiset that can be compared.
 pub fn json_rows(document: &[u8]) -> Vec<&[u8]> {
-    let inner = document.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]\n")).expect("one JSON array");
+    let inner =
+        document.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]\n")).expect("one JSON array");
     let mut rows: Vec<&[u8]> = inner
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())

@@ -27,9 +27,11 @@ pub struct Namespace<'a> {
 impl<'a> Namespace<'a> {
     /// Makes a namespace whose name begins with `hint`.
     pub async fn create(lab: &'a Lab, hint: &str) -> Self {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos() % 1_000_000_000_000;
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos()
+            % 1_000_000_000_000;
         let name = format!("{hint}-{nanos:x}");
-        let labels = BTreeMap::from([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())]);
+        let labels =
+            BTreeMap::from([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())]);
         let object = NamespaceObject {
             metadata: ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() },
             ..NamespaceObject::default()
@@ -64,7 +66,9 @@ impl<'a> Namespace<'a> {
         let _ = api.delete(name, &DeleteParams::default()).await;
         let secret = Secret {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-            string_data: Some(values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
+            string_data: Some(
+                values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ),
             ..Secret::default()
         };
         api.create(&PostParams::default(), &secret).await.expect("a Secret");
@@ -72,7 +76,9 @@ impl<'a> Namespace<'a> {
 
     /// Creates a sink for a bucket with the credentials of the Secret `s3`.
     pub async fn sink(&self, name: &str, bucket: &str, prefix: &str) {
-        self.create_object("ExportSink", name, json!({"s3": s3_spec(&self.lab.peers, bucket, prefix)})).await.expect("an ExportSink");
+        self.create_object("ExportSink", name, json!({"s3": s3_spec(&self.lab.peers, bucket, prefix)}))
+            .await
+            .expect("an ExportSink");
     }
 
     /// Creates a source.
@@ -86,7 +92,12 @@ impl<'a> Namespace<'a> {
     }
 
     /// Creates an object of one of pgexport's kinds, as `kubectl apply` would; the error is the API server's.
-    pub async fn create_object(&self, kind: &str, name: &str, spec: Value) -> Result<DynamicObject, kube::Error> {
+    pub async fn create_object(
+        &self,
+        kind: &str,
+        name: &str,
+        spec: Value,
+    ) -> Result<DynamicObject, kube::Error> {
         let gvk = GroupVersionKind::gvk(pgexport_api::GROUP, pgexport_api::VERSION, kind);
         let resource = ApiResource::from_gvk(&gvk);
         let object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
@@ -124,7 +135,13 @@ impl<'a> Namespace<'a> {
     }
 
     /// Waits until something holds of an ExportJob, and returns it.
-    pub async fn job_when(&self, name: &str, what: &str, within: Duration, holds: impl Fn(&ExportJob) -> bool) -> ExportJob {
+    pub async fn job_when(
+        &self,
+        name: &str,
+        what: &str,
+        within: Duration,
+        holds: impl Fn(&ExportJob) -> bool,
+    ) -> ExportJob {
         let api: Api<ExportJob> = self.api();
         let found = eventually(within, async || {
             let job = api.get(name).await.ok()?;
@@ -169,7 +186,12 @@ impl<'a> Namespace<'a> {
         let pods = self.api::<Pod>().list(&params).await.expect("pods").items;
         pods.into_iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .filter(|pod| !matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")))
+            .filter(|pod| {
+                !matches!(
+                    pod.status.as_ref().and_then(|status| status.phase.as_deref()),
+                    Some("Succeeded" | "Failed")
+                )
+            })
             .collect()
     }
 

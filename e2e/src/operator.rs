@@ -11,6 +11,9 @@ pub const SYSTEM: &str = "pgexport-system";
 /// The controller's Deployment.
 pub async fn controller(lab: &Lab) -> Deployment {
     let api: Api<Deployment> = Api::namespaced(lab.client.clone(), SYSTEM);
-    let found = api.list(&ListParams::default().labels("app.kubernetes.io/component=controller")).await.expect("Deployments");
+    let found = api
+        .list(&ListParams::default().labels("app.kubernetes.io/component=controller"))
+        .await
+        .expect("Deployments");
     found.items.into_iter().next().expect("the controller's Deployment")
 }

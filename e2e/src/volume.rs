@@ -23,14 +23,20 @@ pub async fn claim(namespace: &Namespace<'_>, name: &str) -> PathBuf {
     volume["hostPath"] = json!({"path": folder});
     volume["persistentVolumeReclaimPolicy"] = json!("Retain");
     let volume: PersistentVolume =
-        serde_json::from_value(json!({"metadata": {"name": volume_name}, "spec": volume})).expect("a PersistentVolume");
+        serde_json::from_value(json!({"metadata": {"name": volume_name}, "spec": volume}))
+            .expect("a PersistentVolume");
     let volumes: Api<PersistentVolume> = Api::all(namespace.lab.client.clone());
     volumes.create(&PostParams::default(), &volume).await.expect("a PersistentVolume");
     let mut claim = shared;
     claim["volumeName"] = json!(volume_name);
     claim["resources"] = json!({"requests": {"storage": "1Gi"}});
     let claim: PersistentVolumeClaim =
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": claim})).expect("a PersistentVolumeClaim");
-    namespace.api::<PersistentVolumeClaim>().create(&PostParams::default(), &claim).await.expect("a PersistentVolumeClaim");
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": claim}))
+            .expect("a PersistentVolumeClaim");
+    namespace
+        .api::<PersistentVolumeClaim>()
+        .create(&PostParams::default(), &claim)
+        .await
+        .expect("a PersistentVolumeClaim");
     folder
 }

@@ -31,5 +31,6 @@ pub fn condition(conditions: &[Condition], kind: ConditionType) -> Option<(&str,
 #[must_use]
 pub fn ready_message(conditions: &[Condition]) -> Option<String> {
     let (status, reason, message) = condition(conditions, ConditionType::Ready)?;
-    (status == "False" && condition::is_true(conditions, ConditionType::Stalled)).then(|| format!("{reason}: {message}"))
+    (status == "False" && condition::is_true(conditions, ConditionType::Stalled))
+        .then(|| format!("{reason}: {message}"))
 }

@@ -28,25 +28,70 @@ async fn create_refuses_with_the_field_and_the_fix() {
         ("ExportJob", "j", with(json!({"path": "/abs/"})), "a relative path that ends with '/'"),
         ("ExportJob", "j", with(json!({"path": "a/../b/"})), "without '//', '.' and '..'"),
         ("ExportJob", "j", with(json!({"path": "no-slash"})), "ends with '/'"),
-        ("ExportJob", "j", with(json!({"chunking": {"strategy": "Column"}})), "chunking.column goes with strategy Column"),
-        ("ExportJob", "j", with(json!({"chunking": {"column": {"name": "c"}}})), "chunking.column goes with strategy Column"),
-        ("ExportJob", "j", with(json!({"chunking": {"strategy": "Table", "table": {"name": "t"}}})), "write :chunk in sql"),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"chunking": {"strategy": "Column"}})),
+            "chunking.column goes with strategy Column",
+        ),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"chunking": {"column": {"name": "c"}}})),
+            "chunking.column goes with strategy Column",
+        ),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"chunking": {"strategy": "Table", "table": {"name": "t"}}})),
+            "write :chunk in sql",
+        ),
         ("ExportJob", "j", with(json!({"chunking": {"strategy": "Sometimes"}})), "Unsupported value"),
         ("ExportJob", "j", with(json!({"workers": 2, "delivery": {"mode": "Direct"}})), "set workers to 1"),
         ("ExportJob", "j", with(json!({"workers": 0})), "greater than or equal to 1"),
         ("ExportJob", "j", with(json!({"datasets": []})), "at least 1 items"),
-        ("ExportJob", "j", with(json!({"format": {"type": "JSON", "csv": {}}})), "format.csv goes with type CSV"),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"format": {"type": "JSON", "csv": {}}})),
+            "format.csv goes with type CSV",
+        ),
         ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{part}"}})), "name {token}"),
         ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{token}"}})), "name {part}"),
         ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int"}]})), "spec.parameters[0]"),
-        ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int", "value": 1, "isNull": true}]})), "spec.parameters[0]"),
-        ("ExportJob", "j", with(json!({"parameters": [{"name": "chunk", "type": "int", "value": 1}]})), "built in"),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"parameters": [{"name": "p", "type": "int", "value": 1, "isNull": true}]})),
+            "spec.parameters[0]",
+        ),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"parameters": [{"name": "chunk", "type": "int", "value": 1}]})),
+            "built in",
+        ),
         ("ExportJob", "j", with(json!({"deadlines": {"run": "soon"}})), "deadlines.run"),
         ("ExportSink", "s", json!({}), "exactly one of s3 and volume"),
-        ("ExportSink", "s", json!({"s3": s3(), "volume": {"claimName": "c"}}), "exactly one of s3 and volume"),
-        ("ExportSink", "s", json!({"s3": {"bucket": "acme", "region": "r", "prefix": "no-slash"}}), "end it with '/'"),
+        (
+            "ExportSink",
+            "s",
+            json!({"s3": s3(), "volume": {"claimName": "c"}}),
+            "exactly one of s3 and volume",
+        ),
+        (
+            "ExportSink",
+            "s",
+            json!({"s3": {"bucket": "acme", "region": "r", "prefix": "no-slash"}}),
+            "end it with '/'",
+        ),
         ("ExportSink", "s", json!({"volume": {"claimName": "c", "path": "../etc/"}}), "without '.' and '..'"),
-        ("ExportSource", "s", json!({"postgres": {"host": "db", "database": "d", "user": "u"}}), "passwordSecretRef"),
+        (
+            "ExportSource",
+            "s",
+            json!({"postgres": {"host": "db", "database": "d", "user": "u"}}),
+            "passwordSecretRef",
+        ),
     ];
     for (kind, name, spec, wanted) in cases {
         match namespace.create_object(kind, name, spec.clone()).await {
@@ -56,7 +101,8 @@ async fn create_refuses_with_the_field_and_the_fix() {
     }
     let mut unchecked = postgres();
     unchecked["tls"] = json!({"mode": "Require", "caSecretRef": {"name": "s", "key": "k"}});
-    let error = namespace.create_object("ExportSource", "s", json!({"postgres": unchecked})).await.unwrap_err();
+    let error =
+        namespace.create_object("ExportSource", "s", json!({"postgres": unchecked})).await.unwrap_err();
     assert!(error.to_string().contains("used only by tls.mode VerifyFull or VerifyCA"), "{error}");
     namespace.remove().await;
 }
@@ -93,6 +139,9 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
     assert!(error.to_string().contains("exactly one of s3 and volume"), "{error}");
     let sources: Api<pgexport_api::ExportSource> = namespace.api();
     let change = json!({"spec": {"postgres": {"settings": {"work_mem": "64MB"}}}});
-    sources.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.expect("a source may change");
+    sources
+        .patch("open", &PatchParams::default(), &Patch::Merge(&change))
+        .await
+        .expect("a source may change");
     namespace.remove().await;
 }

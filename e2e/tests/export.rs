@@ -8,7 +8,9 @@ use std::time::Duration;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
 use pgexport_api::ConditionType;
-use pgexport_e2e::{Delivery, Gate, Lab, Namespace, condition, csv_records, eventually, job, json_rows, postgres_spec};
+use pgexport_e2e::{
+    Delivery, Gate, Lab, Namespace, condition, csv_records, eventually, job, json_rows, postgres_spec,
+};
 use pgexport_peers::{TestDatabase, findings};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -35,7 +37,8 @@ async fn apply_exports_a_query_straight_to_the_sink() {
 
     let location = format!("from-us/{}/findings/", namespace.name);
     let delivery = Delivery::read(&lab.peers.s3, &customer, &location).await;
-    let wanted = rows_as_json(&database.admin().await.unwrap(), &sql.replace(":severity", "'critical'")).await;
+    let wanted =
+        rows_as_json(&database.admin().await.unwrap(), &sql.replace(":severity", "'critical'")).await;
     let files = delivery.files_of("findings");
     assert_eq!(files.len(), 1, "one chunk is one file");
     assert_eq!(json_rows(files[0]), wanted, "rows differ from row_to_json's");
@@ -49,7 +52,13 @@ async fn apply_exports_a_query_straight_to_the_sink() {
     assert_eq!(output.rows, wanted.len() as u64);
     assert_eq!(output.bytes, files[0].len() as u64);
     assert_eq!(status.progress.unwrap().percent, 100);
-    for kind in [ConditionType::Accepted, ConditionType::Exported, ConditionType::Delivered, ConditionType::Complete, ConditionType::Ready] {
+    for kind in [
+        ConditionType::Accepted,
+        ConditionType::Exported,
+        ConditionType::Delivered,
+        ConditionType::Complete,
+        ConditionType::Ready,
+    ] {
         assert_eq!(condition(&status.conditions, kind).map(|found| found.0), Some("True"), "{kind:?}");
     }
     for kind in [ConditionType::Reconciling, ConditionType::Stalled, ConditionType::Failed] {
@@ -73,7 +82,9 @@ async fn json_under_writes_equals_the_snapshot() {
     let (namespace, customer, staging) = Namespace::furnished(&lab, "snapshot-json", &database.name).await;
 
     let gate = Gate::close(&database).await;
-    namespace.job("findings", job(gated_datasets(), "JSON", json!({"files": {"layout": "Single"}, "workers": 2}))).await;
+    namespace
+        .job("findings", job(gated_datasets(), "JSON", json!({"files": {"layout": "Single"}, "workers": 2})))
+        .await;
     let wanted = while_held_back(gate, &database, &namespace, &staging, Wanted::Json).await;
     let done = namespace.succeeded("findings", 6 * MINUTE).await;
 
@@ -101,7 +112,16 @@ async fn csv_under_writes_equals_psqls_copy() {
     let (namespace, customer, staging) = Namespace::furnished(&lab, "snapshot-csv", &database.name).await;
 
     let gate = Gate::close(&database).await;
-    namespace.job("findings", job(gated_datasets(), "CSV", json!({"format": {"type": "CSV", "csv": {"header": false}}, "workers": 2}))).await;
+    namespace
+        .job(
+            "findings",
+            job(
+                gated_datasets(),
+                "CSV",
+                json!({"format": {"type": "CSV", "csv": {"header": false}}, "workers": 2}),
+            ),
+        )
+        .await;
     let wanted = while_held_back(gate, &database, &namespace, &staging, Wanted::Csv).await;
     namespace.succeeded("findings", 6 * MINUTE).await;
 
@@ -133,7 +153,8 @@ async fn chunks_of_a_column_lose_no_row_and_csv_has_one_header_a_file() {
     let delivery = Delivery::read(&lab.peers.s3, &customer, "from-us/out/").await;
     let files = delivery.files_of("findings");
     assert_eq!(files.len(), 5);
-    let bodies = files.iter().map(|file| file.strip_prefix(b"seq,due,title,cost\n".as_slice()).expect("a header"));
+    let bodies =
+        files.iter().map(|file| file.strip_prefix(b"seq,due,title,cost\n".as_slice()).expect("a header"));
     let wanted = psql_csv(&lab, &database.name, "", sql);
     assert!(csv_records(bodies) == csv_records([wanted.as_slice()]), "rows differ from psql's");
     namespace.remove().await;
@@ -146,7 +167,10 @@ async fn a_volume_takes_a_delivery() {
     let database = lab.peers.postgres.create_findings_database("volume").await.unwrap();
     let (namespace, _, _) = Namespace::furnished(&lab, "volume", &database.name).await;
     let folder = pgexport_e2e::claim(&namespace, "exports").await;
-    namespace.create_object("ExportSink", "disk", json!({"volume": {"claimName": "exports", "path": "acme/"}})).await.unwrap();
+    namespace
+        .create_object("ExportSink", "disk", json!({"volume": {"claimName": "exports", "path": "acme/"}}))
+        .await
+        .unwrap();
     let spec = job(
         json!([{"name": "assets", "sql": "SELECT * FROM assets"}]),
         "NDJSON",
@@ -156,7 +180,8 @@ async fn a_volume_takes_a_delivery() {
     namespace.succeeded("to-disk", 2 * MINUTE).await;
 
     let delivered = folder.join("acme/out");
-    let manifest: Value = serde_json::from_slice(&std::fs::read(delivered.join("_manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(delivered.join("_manifest.json")).unwrap()).unwrap();
     assert!(delivered.join("_SUCCESS").exists());
     let path = manifest["datasets"][0]["files"][0]["path"].as_str().unwrap();
     let body = std::fs::read(delivered.join(path)).unwrap();
@@ -201,8 +226,11 @@ async fn a_replaced_probe_request_probes_again() {
     .expect("the source becomes Ready");
     let server = first.server.expect("the server");
     assert!(server.version.starts_with(|digit: char| digit.is_ascii_digit()), "{server:?}");
-    let annotation = json!({"metadata": {"annotations": {pgexport_api::naming::PROBE_REQUEST_ANNOTATION: "now"}}});
-    api.patch("again", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(annotation)).await.unwrap();
+    let annotation =
+        json!({"metadata": {"annotations": {pgexport_api::naming::PROBE_REQUEST_ANNOTATION: "now"}}});
+    api.patch("again", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(annotation))
+        .await
+        .unwrap();
     eventually(MINUTE, async || {
         let probe = api.get("again").await.ok()?.status?.probe?;
         (probe.number > 1 && probe.time.is_some()).then_some(())
@@ -268,12 +296,11 @@ async fn while_held_back(
     };
     let snapshot = plan["snapshot"]["id"].as_str().expect("a snapshot id").to_owned();
 
-    let writes = admin
-        .batch_execute(
-            "UPDATE findings SET title = 'rewritten', cost = cost + 1 WHERE seq % 7 = 0;
+    let writes = admin.batch_execute(
+        "UPDATE findings SET title = 'rewritten', cost = cost + 1 WHERE seq % 7 = 0;
              DELETE FROM findings WHERE seq % 11 = 0;
              UPDATE assets SET hostname = 'moved-' || hostname;",
-        );
+    );
     writes.await.unwrap();
 
     let findings = "SELECT f.* FROM findings f";
@@ -369,4 +396,3 @@ async fn events_of(namespace: &Namespace<'_>, name: &str, last: &str) -> Vec<Str
     });
     found.await.unwrap_or_else(|| panic!("no Event {last} about ExportJob {name}"))
 }
-

@@ -16,15 +16,23 @@ async fn an_image_that_cannot_be_pulled_is_named() {
     let lab = Lab::find().await;
     let database = lab.peers.postgres.create_findings_database("image").await.unwrap();
     let (namespace, _, _) = Namespace::furnished(&lab, "image", &database.name).await;
-    namespace.job("first", job(json!([{"name": "one", "sql": "SELECT 1 AS one"}]), "NDJSON", json!({}))).await;
+    namespace
+        .job("first", job(json!([{"name": "one", "sql": "SELECT 1 AS one"}]), "NDJSON", json!({})))
+        .await;
     namespace.succeeded("first", 2 * MINUTE).await;
 
     let was = worker_image(&lab, "localhost/no-such-image:none").await;
-    namespace.job("second", job(json!([{"name": "one", "sql": "SELECT 1 AS one"}]), "NDJSON", json!({"path": "second/"}))).await;
+    namespace
+        .job(
+            "second",
+            job(json!([{"name": "one", "sql": "SELECT 1 AS one"}]), "NDJSON", json!({"path": "second/"})),
+        )
+        .await;
     let stalled = namespace
         .job_when("second", "it is Stalled for its image", 2 * MINUTE, |job| {
             job.status.as_ref().is_some_and(|status| {
-                condition(&status.conditions, ConditionType::Stalled).is_some_and(|(_, reason, _)| reason == "ImagePullFailed")
+                condition(&status.conditions, ConditionType::Stalled)
+                    .is_some_and(|(_, reason, _)| reason == "ImagePullFailed")
             })
         })
         .await;
@@ -42,9 +50,13 @@ async fn worker_image(lab: &Lab, image: &str) -> String {
     let api: Api<Deployment> = Api::namespaced(lab.client.clone(), SYSTEM);
     let deployment = controller(lab).await;
     let name = deployment.name_any();
-    let mut container = serde_json::to_value(&deployment.spec.unwrap().template.spec.unwrap().containers[0]).unwrap();
+    let mut container =
+        serde_json::to_value(&deployment.spec.unwrap().template.spec.unwrap().containers[0]).unwrap();
     let args = container["args"].as_array_mut().expect("arguments");
-    let flag = args.iter_mut().find(|arg| arg.as_str().is_some_and(|arg| arg.starts_with("--worker-image="))).expect("--worker-image=");
+    let flag = args
+        .iter_mut()
+        .find(|arg| arg.as_str().is_some_and(|arg| arg.starts_with("--worker-image=")))
+        .expect("--worker-image=");
     let was = flag.as_str().unwrap()["--worker-image=".len()..].to_owned();
     *flag = Value::String(format!("--worker-image={image}"));
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": container["name"], "args": container["args"]}]}}}});
@@ -53,7 +65,11 @@ async fn worker_image(lab: &Lab, image: &str) -> String {
         let deployment = api.get(&name).await.ok()?;
         let status = deployment.status?;
         let current = status.observed_generation == deployment.metadata.generation;
-        (current && status.updated_replicas == Some(1) && status.ready_replicas == Some(1) && status.replicas == Some(1)).then_some(())
+        (current
+            && status.updated_replicas == Some(1)
+            && status.ready_replicas == Some(1)
+            && status.replicas == Some(1))
+        .then_some(())
     })
     .await
     .expect("the controller is ready again");

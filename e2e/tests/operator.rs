@@ -12,12 +12,24 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn the_controller_may_read_no_secret_and_enter_no_pod() {
     let lab = Lab::find().await;
-    let account = controller(&lab).await.spec.unwrap().template.spec.unwrap().service_account_name.expect("a service account");
+    let account = controller(&lab)
+        .await
+        .spec
+        .unwrap()
+        .template
+        .spec
+        .unwrap()
+        .service_account_name
+        .expect("a service account");
     let bindings: Api<ClusterRoleBinding> = Api::all(lab.client.clone());
     let roles: Api<ClusterRole> = Api::all(lab.client.clone());
     let mut rules = Vec::new();
     for binding in bindings.list(&ListParams::default()).await.unwrap() {
-        let bound = binding.subjects.iter().flatten().any(|subject| subject.name == account && subject.namespace.as_deref() == Some(SYSTEM));
+        let bound = binding
+            .subjects
+            .iter()
+            .flatten()
+            .any(|subject| subject.name == account && subject.namespace.as_deref() == Some(SYSTEM));
         if bound {
             rules.extend(roles.get(&binding.role_ref.name).await.unwrap().rules.unwrap_or_default());
         }
@@ -25,7 +37,10 @@ async fn the_controller_may_read_no_secret_and_enter_no_pod() {
     assert!(!rules.is_empty(), "no ClusterRole is bound to {account}");
     for rule in rules {
         for resource in rule.resources.iter().flatten() {
-            assert!(!["secrets", "pods/exec", "pods/proxy", "pods/attach", "*"].contains(&resource.as_str()), "{rule:?}");
+            assert!(
+                !["secrets", "pods/exec", "pods/proxy", "pods/attach", "*"].contains(&resource.as_str()),
+                "{rule:?}"
+            );
         }
         assert!(!rule.verbs.iter().any(|verb| verb == "*"), "{rule:?}");
     }
@@ -39,7 +54,9 @@ async fn worker_pods_are_restricted_and_mount_no_token() {
     let gate = Gate::close(&database).await;
     let sql = format!("SELECT * FROM findings f WHERE {}", Gate::condition("seq = 1"));
     namespace.job("job", job(json!([{"name": "findings", "sql": sql}]), "NDJSON", json!({}))).await;
-    let pods = eventually(2 * MINUTE, async || (gate.waiting().await > 0).then_some(namespace.pods("export").await)).await;
+    let pods =
+        eventually(2 * MINUTE, async || (gate.waiting().await > 0).then_some(namespace.pods("export").await))
+            .await;
     let Some(pods) = pods else {
         namespace.describe().await;
         panic!("no export pod came to the gate");

@@ -32,7 +32,8 @@ async fn check(lab: &Lab, customer: &str, database: &TestDatabase) {
     let admin = database.admin().await.unwrap();
     admin.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
     let rows = admin.query("SELECT row_to_json(f.*)::text FROM findings f", &[]).await.unwrap();
-    let mut wanted: Vec<Vec<u8>> = rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ").into_bytes()).collect();
+    let mut wanted: Vec<Vec<u8>> =
+        rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ").into_bytes()).collect();
     wanted.sort_unstable();
     let files = delivery.files_of("findings");
     assert_eq!(files.len(), 1);
@@ -62,7 +63,9 @@ async fn the_export_pod_killed_is_a_new_attempt() {
     in_the_middle(&gate, &namespace).await;
 
     let pods = namespace.pods("export").await;
-    let leader = pods.iter().find(|pod| pod.labels().get("batch.kubernetes.io/job-completion-index").is_some_and(|index| index == "0"));
+    let leader = pods.iter().find(|pod| {
+        pod.labels().get("batch.kubernetes.io/job-completion-index").is_some_and(|index| index == "0")
+    });
     kill(&namespace.api(), leader.expect("worker 0")).await;
     namespace
         .job_when("job", "a second attempt is under way", 2 * MINUTE, |job| {
@@ -90,9 +93,10 @@ async fn the_transfer_pod_killed_is_replaced() {
 
     let pods: Api<Pod> = namespace.api();
     let killed = eventually(4 * MINUTE, async || {
-        let running = namespace.pods("transfer").await.into_iter().find(|pod| {
-            pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
-        })?;
+        let running =
+            namespace.pods("transfer").await.into_iter().find(|pod| {
+                pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+            })?;
         kill(&pods, &running).await;
         Some(running.name_any())
     })
@@ -120,7 +124,8 @@ async fn the_controller_killed_goes_on_where_it_was() {
     in_the_middle(&gate, &namespace).await;
 
     let system: Api<Pod> = Api::namespaced(lab.client.clone(), "pgexport-system");
-    let controllers = system.list(&ListParams::default().labels("app.kubernetes.io/component=controller")).await.unwrap();
+    let controllers =
+        system.list(&ListParams::default().labels("app.kubernetes.io/component=controller")).await.unwrap();
     assert!(!controllers.items.is_empty(), "no controller runs");
     for controller in controllers {
         kill(&system, &controller).await;

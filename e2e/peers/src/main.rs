@@ -153,7 +153,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let body = Peers::read(&folder.record())?.s3.get(&object.bucket, &object.key).await?;
             match std::io::stdout().write_all(&body) {
                 // Whoever reads may have seen enough.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(Failure::Output(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    return Err(Failure::Output(error));
+                }
                 _ => {}
             }
         }

@@ -117,9 +117,10 @@ impl S3 {
     /// The server cannot be reached, or refuses.
     pub async fn ensure_bucket(&self, bucket: &str) -> Result<(), PeersError> {
         let created = self.client().create_bucket().bucket(bucket).send().await;
-        let is_there = created.as_ref().err().and_then(SdkError::as_service_error).is_some_and(|error| {
-            error.is_bucket_already_owned_by_you() || error.is_bucket_already_exists()
-        });
+        let is_there =
+            created.as_ref().err().and_then(SdkError::as_service_error).is_some_and(|error| {
+                error.is_bucket_already_owned_by_you() || error.is_bucket_already_exists()
+            });
         if !is_there {
             created.map_err(|error| failed(format!("creating the bucket {bucket}"), error))?;
         }

@@ -88,7 +88,9 @@ pub fn set(
     generation: i64,
     now: Timestamp,
 ) {
-    let kept = find(conditions, kind).filter(|old| old.status == status.as_str()).map(|old| old.last_transition_time.clone());
+    let kept = find(conditions, kind)
+        .filter(|old| old.status == status.as_str())
+        .map(|old| old.last_transition_time.clone());
     let condition = Condition {
         type_: kind.as_str().to_owned(),
         status: status.as_str().to_owned(),

@@ -1,6 +1,8 @@
 //! The CustomResourceDefinitions of all kinds.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 use crate::{ExportJob, ExportSink, ExportSource};
@@ -28,7 +30,9 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
     let Some((field, rest)) = path.split_first() else { return Some(schema) };
     let field = schema.properties.as_mut()?.get_mut(*field)?;
-    let JSONSchemaProps { items: Some(JSONSchemaPropsOrArray::Schema(items)), .. } = field else { return at(field, rest) };
+    let JSONSchemaProps { items: Some(JSONSchemaPropsOrArray::Schema(items)), .. } = field else {
+        return at(field, rest);
+    };
     at(items, rest)
 }
 
@@ -66,7 +70,11 @@ mod tests {
     #[test]
     fn no_type_became_one_of() {
         let text = serde_json::to_string(&all()).unwrap();
-        assert_eq!(text.matches("\"oneOf\"").count(), 1, "a documented enum variant turned an enum into oneOf");
+        assert_eq!(
+            text.matches("\"oneOf\"").count(),
+            1,
+            "a documented enum variant turned an enum into oneOf"
+        );
         assert!(!text.contains("\"anyOf\""), "an untagged or nullable type turned into anyOf");
     }
 }

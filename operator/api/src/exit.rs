@@ -47,7 +47,9 @@ impl ExitCode {
             Self::Usage => "The worker was called wrongly, or cannot read its order. The Job fails.",
             Self::Permanent => "The ExportJob has to change. The Job fails, and so does the ExportJob.",
             Self::Transient => "It may pass. The Job replaces the pod a few times.",
-            Self::Environment => "Something around the ExportJob has to be put right. The Job fails; the ExportJob is Stalled and tries again.",
+            Self::Environment => {
+                "Something around the ExportJob has to be put right. The Job fails; the ExportJob is Stalled and tries again."
+            }
             Self::SnapshotLost => "The snapshot is gone. The Job fails; a new attempt follows.",
             Self::Terminated => "Stopped by SIGTERM. The Job replaces the pod.",
         }

@@ -38,7 +38,11 @@ pub fn human_bytes(bytes: u64) -> String {
         scaled /= 1024;
         unit += 1;
     }
-    if scaled < 100 { format!("{}.{}{}", scaled / 10, scaled % 10, UNITS[unit]) } else { format!("{}{}", scaled / 10, UNITS[unit]) }
+    if scaled < 100 {
+        format!("{}.{}{}", scaled / 10, scaled % 10, UNITS[unit])
+    } else {
+        format!("{}{}", scaled / 10, UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -48,8 +52,15 @@ mod tests {
     #[test]
     fn bytes_are_written_as_kubernetes_writes_quantities() {
         let cases = [
-            (0, "0"), (1023, "1023"), (1024, "1.0Ki"), (1536, "1.5Ki"), (10 * 1024, "10Ki"), (1024 * 1024 - 1, "1023Ki"),
-            (1024 * 1024, "1.0Mi"), (5 << 30, "5.0Gi"), (u64::MAX, "15Ei"),
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0Ki"),
+            (1536, "1.5Ki"),
+            (10 * 1024, "10Ki"),
+            (1024 * 1024 - 1, "1023Ki"),
+            (1024 * 1024, "1.0Mi"),
+            (5 << 30, "5.0Gi"),
+            (u64::MAX, "15Ei"),
         ];
         for (bytes, wanted) in cases {
             assert_eq!(human_bytes(bytes), wanted, "{bytes}");

@@ -126,7 +126,10 @@ pub struct Tls {
 
 /// See [`Tls::mode`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum TlsMode {
     Disable,
     Require,
@@ -174,7 +177,10 @@ pub struct Server {
 
 /// See [`Server::role`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum ServerRole {
     Primary,
     Replica,

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// When nodes pull it. Default: as Kubernetes does it, by the image's tag.
     #[arg(long, env = "PGEXPORT_WORKER_IMAGE_PULL_POLICY", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     worker_image_pull_policy: Option<String>,
-    /// What workers log, as RUST_LOG takes it, such as `debug`.
+    /// What workers log, as `RUST_LOG` takes it, such as `debug`.
     #[arg(long, env = "PGEXPORT_WORKER_LOG", value_name = "FILTER")]
     worker_log_filter: Option<String>,
     /// A Secret, in each namespace, to pull it with. May be repeated.

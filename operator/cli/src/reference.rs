@@ -41,7 +41,11 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn api() -> String {
-    let mut page = format!("{GENERATED}\n# API reference\n\nGroup `{}`, version `{}`.\n", pgexport_api::GROUP, pgexport_api::VERSION);
+    let mut page = format!(
+        "{GENERATED}\n# API reference\n\nGroup `{}`, version `{}`.\n",
+        pgexport_api::GROUP,
+        pgexport_api::VERSION
+    );
     for crd in pgexport_api::crd::all() {
         kind(&mut page, &crd);
     }
@@ -50,12 +54,16 @@ fn api() -> String {
 
 fn kind(page: &mut String, crd: &CustomResourceDefinition) {
     let names = &crd.spec.names;
-    let short = names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let short =
+        names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let _ = write!(page, "\n## {}\n\nShort name {short}.", names.kind);
-    let schema = crd.spec.versions.iter().find_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let schema =
+        crd.spec.versions.iter().find_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let Some(schema) = schema else { return };
     for part in ["spec", "status"] {
-        let Some(part_schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) else { continue };
+        let Some(part_schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) else {
+            continue;
+        };
         if let Some(description) = &part_schema.description {
             let _ = write!(page, "\n\n{}", one_line(description));
         }
@@ -77,7 +85,9 @@ fn fields(page: &mut String, schema: &JSONSchemaProps, prefix: &str) {
         let meaning = field.description.as_deref().map(one_line).unwrap_or_default();
         let _ = writeln!(page, "| `{path}` | {} | {default} | {meaning} |", type_name(field));
         match &field.items {
-            Some(JSONSchemaPropsOrArray::Schema(items)) if is_own(&path) => fields(page, items, &format!("{path}[].")),
+            Some(JSONSchemaPropsOrArray::Schema(items)) if is_own(&path) => {
+                fields(page, items, &format!("{path}[]."));
+            }
             _ if is_own(&path) => fields(page, field, &format!("{path}.")),
             _ => {}
         }
@@ -91,10 +101,16 @@ fn is_own(path: &str) -> bool {
 
 fn type_name(schema: &JSONSchemaProps) -> String {
     if let Some(values) = &schema.enum_ {
-        return values.iter().map(|value| format!("`{}`", value.0.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ");
+        return values
+            .iter()
+            .map(|value| format!("`{}`", value.0.as_str().unwrap_or_default()))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     match (schema.type_.as_deref(), &schema.items) {
-        (Some("array"), Some(JSONSchemaPropsOrArray::Schema(items))) => format!("list of {}", type_name(items)),
+        (Some("array"), Some(JSONSchemaPropsOrArray::Schema(items))) => {
+            format!("list of {}", type_name(items))
+        }
         (Some("object"), _) if schema.additional_properties.is_some() => "map".to_owned(),
         (Some(name), _) => name.to_owned(),
         (None, _) => "any".to_owned(),
@@ -120,7 +136,12 @@ fn reasons() -> String {
             Class::Environment => "Environment",
             Class::Transient => "Transient",
         };
-        let _ = writeln!(page, "| `{reason}` | {class} | {} | {} |", one_line(reason.meaning()), one_line(reason.hint()));
+        let _ = writeln!(
+            page,
+            "| `{reason}` | {class} | {} | {} |",
+            one_line(reason.meaning()),
+            one_line(reason.hint())
+        );
     }
     page
 }

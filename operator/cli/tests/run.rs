@@ -1,5 +1,7 @@
 //! `pgexport run`, as somebody at a terminal uses it, against a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -20,7 +22,7 @@ impl Desk {
     }
 
     /// The manifests: without a Secret of the password, which is in the environment.
-    fn write(&self, job: Value) {
+    fn write(&self, job: &Value) {
         let postgres = &self.peers.postgres;
         let mut spec = json!({
             "sourceRef": {"name": "db"}, "sinkRef": {"name": "folder"}, "path": "out/",
@@ -28,16 +30,18 @@ impl Desk {
             "format": {"type": "NDJSON"},
         });
         spec.as_object_mut().unwrap().extend(job.as_object().unwrap().clone());
-        let object = |kind: &str, name: &str, spec: Value| {
-            json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-        };
+        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let documents = [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca"}, "stringData": {"ca.crt": postgres.ca_pem}}),
-            object("ExportSource", "db", json!({"postgres": {
-                "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
-                "user": postgres.exporter.user, "passwordSecretRef": {"name": "my-db", "key": "password"},
-                "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
-            }})),
+            object(
+                "ExportSource",
+                "db",
+                json!({"postgres": {
+                    "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
+                    "user": postgres.exporter.user, "passwordSecretRef": {"name": "my-db", "key": "password"},
+                    "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
+                }}),
+            ),
             object("ExportSink", "folder", json!({"volume": {"claimName": "exports"}})),
             object("ExportJob", "findings", spec),
         ];
@@ -65,8 +69,10 @@ impl Desk {
 }
 
 fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -74,7 +80,7 @@ fn files(folder: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_delivered_into_the_folder_of_the_claims_name() {
     let desk = Desk::new("run").await;
-    desk.write(json!({}));
+    desk.write(&json!({}));
     let said = desk.run_well(&[]);
     assert!(said.contains("findings: 10000 rows"), "{said}");
     let out = desk.folder.path().join("exports/out");
@@ -88,7 +94,7 @@ async fn rows_are_delivered_into_the_folder_of_the_claims_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_are_joined_by_way_of_a_folder_that_is_gone_afterwards() {
     let desk = Desk::new("run-single").await;
-    desk.write(json!({
+    desk.write(&json!({
         "datasets": [{"name": "findings", "sql": "SELECT seq FROM findings f WHERE :chunk"}],
         "chunking": {"strategy": "Table", "table": {"name": "findings", "alias": "f", "chunks": 4}},
         "format": {"type": "JSON"}, "files": {"layout": "Single"},
@@ -106,7 +112,7 @@ async fn chunks_are_joined_by_way_of_a_folder_that_is_gone_afterwards() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_prints_the_chunks_queries_without_values_and_writes_nothing() {
     let desk = Desk::new("dry-run").await;
-    desk.write(json!({
+    desk.write(&json!({
         "datasets": [{"name": "findings", "sql": "SELECT seq FROM findings f WHERE title <> :title AND :chunk"}],
         "parameters": [{"name": "title", "type": "text", "value": "a secret value"}],
         "chunking": {"strategy": "Table", "table": {"name": "findings", "alias": "f", "chunks": 3}},
@@ -122,25 +128,28 @@ async fn a_dry_run_prints_the_chunks_queries_without_values_and_writes_nothing()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_named_with_its_fix_and_an_exit_code() {
     let desk = Desk::new("run-wrong").await;
-    desk.write(json!({}));
+    desk.write(&json!({}));
     let output = desk.run("wrong", &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(77), "{stderr}");
-    assert!(stderr.contains("AuthenticationFailed") && stderr.contains("exporter") && stderr.contains("fix:"), "{stderr}");
+    assert!(
+        stderr.contains("AuthenticationFailed") && stderr.contains("exporter") && stderr.contains("fix:"),
+        "{stderr}"
+    );
 
-    desk.write(json!({"datasets": [{"name": "findings", "sql": "SELECT nothing FROM findings"}]}));
+    desk.write(&json!({"datasets": [{"name": "findings", "sql": "SELECT nothing FROM findings"}]}));
     let output = desk.run(&desk.peers.postgres.exporter.password, &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(65), "{stderr}");
     assert!(stderr.contains("InvalidQuery") && stderr.contains("nothing"), "{stderr}");
 
-    desk.write(json!({"sinkRef": {"name": "other"}}));
+    desk.write(&json!({"sinkRef": {"name": "other"}}));
     let output = desk.run("", &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(77), "{stderr}");
     assert!(stderr.contains("ExportSink other is not in the manifests"), "{stderr}");
 
-    desk.write(json!({"chunkking": {}}));
+    desk.write(&json!({"chunkking": {}}));
     let output = desk.run("", &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(64), "{stderr}");

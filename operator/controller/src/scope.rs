@@ -17,6 +17,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{applier, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use pgexport_api::naming::MANAGED_BY;
+use pgexport_api::{ExportJob, ExportSink, ExportSource};
 use tokio::task::JoinSet;
 
 use crate::context::{Context, Refusals, Writes};
@@ -143,24 +144,42 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         ));
     }
 
+    let requests =
+        Requests { export_jobs: export_job_requests, sources: source_requests, sinks: sink_requests };
+    start_reconciling(&context, requests, &shares.stop, tasks);
+    stores
+}
+
+/// The other ends of [`Queues`].
+struct Requests {
+    export_jobs: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportJob>>>,
+    sources: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportSource>>>,
+    sinks: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportSink>>>,
+}
+
+fn start_reconciling(context: &Arc<Context>, requests: Requests, stop: &Stop, tasks: &mut JoinSet<()>) {
+    let stores = &context.stores;
     tasks.spawn(reconcile_all(
-        Arc::clone(&context),
+        Arc::clone(context),
         stores.export_jobs.clone(),
-        export_job_requests,
-        stop(),
+        requests.export_jobs,
+        stop.clone(),
         |context, job| async move { export_job::reconcile(&context, job).await }.boxed(),
     ));
     tasks.spawn(reconcile_all(
-        Arc::clone(&context),
+        Arc::clone(context),
         stores.sources.clone(),
-        source_requests,
-        stop(),
+        requests.sources,
+        stop.clone(),
         |context, source| async move { export_source::reconcile(&context, source).await }.boxed(),
     ));
-    tasks.spawn(reconcile_all(context, stores.sinks.clone(), sink_requests, stop(), |context, sink| {
-        async move { export_sink::reconcile(&context, sink).await }.boxed()
-    }));
-    stores
+    tasks.spawn(reconcile_all(
+        Arc::clone(context),
+        stores.sinks.clone(),
+        requests.sinks,
+        stop.clone(),
+        |context, sink| async move { export_sink::reconcile(&context, sink).await }.boxed(),
+    ));
 }
 
 async fn follow_jobs(

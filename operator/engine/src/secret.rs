@@ -75,10 +75,11 @@ impl Secrets for MountedSecrets {
         match std::fs::read(self.root.join(name).join(key)) {
             Ok(bytes) => Ok(Some(Secret::new(bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(Error::new(Reason::SecretInvalid, format!("key {key} of Secret {name} cannot be read: {error}"))
-                    .with_source(error))
-            }
+            Err(error) => Err(Error::new(
+                Reason::SecretInvalid,
+                format!("key {key} of Secret {name} cannot be read: {error}"),
+            )
+            .with_source(error)),
         }
     }
 }

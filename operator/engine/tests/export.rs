@@ -1,12 +1,16 @@
 //! Exports, from query to delivery, against a real PostgreSQL and a real S3 server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgexport_api::job::{DatasetChunking, Files, Format, FormatType, Layout, Strategy, TableChunking};
-use pgexport_api::order::{DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target};
+use pgexport_api::order::{
+    DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target,
+};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Outcome;
 use pgexport_engine::export::{self, Context};
@@ -85,7 +89,10 @@ impl Room {
                 spec_sha256: "0".repeat(64),
                 created: "2026-11-23T00:00:00Z".parse().unwrap(),
             },
-            source: NamedSource { name: "db".to_owned(), postgres: serde_json::from_value(postgres).unwrap() },
+            source: NamedSource {
+                name: "db".to_owned(),
+                postgres: serde_json::from_value(postgres).unwrap(),
+            },
             sink: sink("customer", &self.customer, false),
             delivery: if staged {
                 DeliveryPath::Staged { staging: sink("staging", &self.staging, true) }
@@ -99,7 +106,11 @@ impl Room {
                 chunking: DatasetChunking {
                     strategy: Strategy::Table,
                     column: None,
-                    table: Some(TableChunking { name: "findings".to_owned(), alias: Some("f".to_owned()), chunks: 6 }),
+                    table: Some(TableChunking {
+                        name: "findings".to_owned(),
+                        alias: Some("f".to_owned()),
+                        chunks: 6,
+                    }),
                 },
             }],
             parameters: Vec::new(),
@@ -147,7 +158,8 @@ impl Room {
         let admin = self.database.admin().await.unwrap();
         admin.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
         let rows = admin.query("SELECT row_to_json(f.*)::text FROM findings f", &[]).await.unwrap();
-        let mut rows: Vec<String> = rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ")).collect();
+        let mut rows: Vec<String> =
+            rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ")).collect();
         rows.sort_unstable();
         rows
     }
@@ -160,7 +172,12 @@ fn rows_of(files: &[(String, Vec<u8>)]) -> Vec<String> {
         serde_json::from_slice::<Vec<serde_json::Value>>(file).expect("one JSON document");
         let text = std::str::from_utf8(file).unwrap();
         let inner = text.strip_prefix('[').unwrap().strip_suffix("]\n").unwrap();
-        rows.extend(inner.lines().filter(|line| !line.is_empty()).map(|line| line.strip_suffix(',').unwrap_or(line).to_owned()));
+        rows.extend(
+            inner
+                .lines()
+                .filter(|line| !line.is_empty())
+                .map(|line| line.strip_suffix(',').unwrap_or(line).to_owned()),
+        );
     }
     rows.sort_unstable();
     rows
@@ -168,8 +185,7 @@ fn rows_of(files: &[(String, Vec<u8>)]) -> Vec<String> {
 
 const ALL: &str = "SELECT f.* FROM findings f WHERE :chunk";
 /// Waits, at the row 5000, for the advisory lock 1.
-const GATED: &str =
-    "SELECT f.* FROM findings f WHERE CASE WHEN f.seq = 5000 THEN pg_advisory_xact_lock_shared(1) IS NOT NULL ELSE true END AND :chunk";
+const GATED: &str = "SELECT f.* FROM findings f WHERE CASE WHEN f.seq = 5000 THEN pg_advisory_xact_lock_shared(1) IS NOT NULL ELSE true END AND :chunk";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn direct_delivers_every_row_once_and_says_so_again() {
@@ -199,7 +215,8 @@ async fn two_workers_and_a_transfer_make_one_document() {
     assert!(room.delivered().await.is_empty(), "nothing is delivered before the transfer");
     room.assert_quiet().await;
 
-    let deliver = || transfer::run(&order, first.secrets.clone(), &first.volumes, &first.progress, &first.cancel);
+    let deliver =
+        || transfer::run(&order, first.secrets.clone(), &first.volumes, &first.progress, &first.cancel);
     let delivered = deliver().await.unwrap();
     let files = room.delivered().await;
     assert_eq!(files.len(), 1);
@@ -259,7 +276,9 @@ async fn another_worker_goes_on_where_its_former_pod_was() {
     let successor = tokio::spawn(export::run(room.context(order, 1)));
     gate.execute("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
     assert_eq!(successor.await.unwrap().unwrap(), Outcome::ShareExported);
-    let Outcome::Exported(exported) = lead.await.unwrap().unwrap() else { panic!("worker 0 tells the totals") };
+    let Outcome::Exported(exported) = lead.await.unwrap().unwrap() else {
+        panic!("worker 0 tells the totals")
+    };
     assert_eq!(exported.rows, 10_000);
     room.database.drop_database().await.unwrap();
 }
@@ -287,7 +306,11 @@ async fn a_row_that_fails_names_its_chunk_and_not_its_value() {
     let sql = "SELECT 1 / (f.seq - 5000) AS x, f.title FROM findings f WHERE :chunk";
     let error: Error = export::run(room.context(room.order(sql, false), 0)).await.unwrap_err();
     let failure = error.to_failure();
-    assert_eq!((failure.reason, failure.sql_state.as_deref()), (Reason::DataError, Some("22012")), "{failure:?}");
+    assert_eq!(
+        (failure.reason, failure.sql_state.as_deref()),
+        (Reason::DataError, Some("22012")),
+        "{failure:?}"
+    );
     assert!(failure.chunk.is_some());
     assert!(room.delivered().await.is_empty());
     room.assert_quiet().await;
@@ -312,7 +335,8 @@ async fn at_the_gate(room: &Room) {
 async fn at_the_gate_or_planned(room: &Room, order: &RunOrder) {
     let context = room.context(order.clone(), 0);
     let DeliveryPath::Staged { staging } = &order.delivery else { panic!("a staged order") };
-    let staging = Staging::open(store::open(&staging.target, context.secrets, &context.volumes).unwrap(), order);
+    let staging =
+        Staging::open(store::open(&staging.target, context.secrets, &context.volumes).unwrap(), order);
     for _ in 0..200 {
         if staging.plan().await.unwrap().is_some() {
             return;

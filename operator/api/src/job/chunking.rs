@@ -67,7 +67,10 @@ impl From<&Chunking> for DatasetChunking {
 
 /// See [`Chunking::strategy`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum Strategy {
     #[default]
     None,

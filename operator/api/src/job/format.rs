@@ -19,7 +19,10 @@ pub struct Format {
 
 /// See [`Format::format_type`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum FormatType {
     Json,
@@ -126,7 +129,10 @@ impl Files {
 
 /// See [`Files::layout`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum Layout {
     #[default]
     PerChunk,

@@ -56,7 +56,9 @@ pub enum ParameterValue {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
     /// An object or an array where a scalar is wanted.
-    #[error("parameters[{name}]: a value is a string, a number or a boolean; use values for an array and isNull for NULL")]
+    #[error(
+        "parameters[{name}]: a value is a string, a number or a boolean; use values for an array and isNull for NULL"
+    )]
     NotScalar {
         /// The parameter's name.
         name: String,
@@ -128,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn text(fields: Value) -> Result<ParameterValue, ParameterError> {
+    fn text(fields: &Value) -> Result<ParameterValue, ParameterError> {
         let mut parameter = json!({"name": "p", "type": "text[]"});
         parameter.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         serde_json::from_value::<Parameter>(parameter).unwrap().text()
@@ -136,28 +138,37 @@ mod tests {
 
     #[test]
     fn scalars_become_their_text() {
-        for (value, wanted) in [(json!("it's"), "it's"), (json!(1.5), "1.5"), (json!(-3), "-3"), (json!(true), "true"), (json!(""), "")] {
-            assert_eq!(text(json!({"value": value})).unwrap(), ParameterValue::Text(wanted.to_owned()));
+        for (value, wanted) in [
+            (json!("it's"), "it's"),
+            (json!(1.5), "1.5"),
+            (json!(-3), "-3"),
+            (json!(true), "true"),
+            (json!(""), ""),
+        ] {
+            assert_eq!(text(&json!({"value": value})).unwrap(), ParameterValue::Text(wanted.to_owned()));
         }
-        assert_eq!(text(json!({"isNull": true})).unwrap(), ParameterValue::Null);
+        assert_eq!(text(&json!({"isNull": true})).unwrap(), ParameterValue::Null);
     }
 
     #[test]
     fn elements_of_arrays_stay_what_they_are() {
         let values = json!({"values": ["a,b", "NULL", "", "{}", "quote \" backslash \\", 7]});
         let wanted = r#"{"a,b","NULL","","{}","quote \" backslash \\","7"}"#;
-        assert_eq!(text(values).unwrap(), ParameterValue::Text(wanted.to_owned()));
-        assert_eq!(text(json!({"values": []})).unwrap(), ParameterValue::Text("{}".to_owned()));
+        assert_eq!(text(&values).unwrap(), ParameterValue::Text(wanted.to_owned()));
+        assert_eq!(text(&json!({"values": []})).unwrap(), ParameterValue::Text("{}".to_owned()));
     }
 
     #[test]
     fn what_no_schema_refuses_is_refused_by_name() {
         for value in [json!({"a": 1}), json!([1])] {
-            assert!(matches!(text(json!({"value": value})), Err(ParameterError::NotScalar { .. })));
+            assert!(matches!(text(&json!({"value": value})), Err(ParameterError::NotScalar { .. })));
         }
-        assert!(matches!(text(json!({"type": "text", "values": [1]})), Err(ParameterError::NotArray { .. })));
-        assert!(matches!(text(json!({})), Err(ParameterError::NotOne { .. })));
-        assert!(matches!(text(json!({"value": 1, "isNull": true})), Err(ParameterError::NotOne { .. })));
-        assert!(matches!(text(json!({"value": "a\u{0}b"})), Err(ParameterError::ZeroByte { .. })));
+        assert!(matches!(
+            text(&json!({"type": "text", "values": [1]})),
+            Err(ParameterError::NotArray { .. })
+        ));
+        assert!(matches!(text(&json!({})), Err(ParameterError::NotOne { .. })));
+        assert!(matches!(text(&json!({"value": 1, "isNull": true})), Err(ParameterError::NotOne { .. })));
+        assert!(matches!(text(&json!({"value": "a\u{0}b"})), Err(ParameterError::ZeroByte { .. })));
     }
 }

@@ -20,7 +20,10 @@ pub struct Delivery {
 
 /// See [`Delivery::mode`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum DeliveryMode {
     #[default]
     Auto,

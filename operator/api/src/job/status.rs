@@ -70,7 +70,10 @@ pub struct ExportJobStatus {
 
 /// See [`ExportJobStatus::phase`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum Phase {
     Pending,
     Exporting,
@@ -89,7 +92,10 @@ impl Phase {
 
 /// See [`ExportJobStatus::method`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum Method {
     Copy,
 }
@@ -199,7 +205,10 @@ pub struct ChildJob {
 
 /// See [`ChildJob::kind`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "described where they are used; doc comments here would turn the schema's enum into oneOf")]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
 pub enum ChildKind {
     Export,
     Transfer,

@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
     /// A placeholder that does not exist.
-    #[error("path: {{{0}}} is not a placeholder; there are {{namespace}}, {{job}}, {{uid}}, {{date}} and {{time}}")]
+    #[error(
+        "path: {{{0}}} is not a placeholder; there are {{namespace}}, {{job}}, {{uid}}, {{date}} and {{time}}"
+    )]
     UnknownPlaceholder(String),
     /// A brace without its partner.
     #[error("path: a brace has no partner")]
@@ -15,7 +17,13 @@ pub enum LocationError {
 }
 
 /// Renders `path` for a run that was created at `created`.
-pub fn render_path(path: &str, namespace: &str, name: &str, uid: &str, created: Timestamp) -> Result<String, LocationError> {
+pub fn render_path(
+    path: &str,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    created: Timestamp,
+) -> Result<String, LocationError> {
     let created = created.to_zoned(TimeZone::UTC);
     substitute(path, |placeholder| match placeholder {
         "namespace" => Some(namespace.to_owned()),
@@ -34,7 +42,9 @@ fn substitute(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<
         rendered.push_str(&rest[..open]);
         let after = rest[open..].strip_prefix('{').ok_or(LocationError::Unbalanced)?;
         let (placeholder, tail) = after.split_once('}').ok_or(LocationError::Unbalanced)?;
-        rendered.push_str(&value(placeholder).ok_or_else(|| LocationError::UnknownPlaceholder(placeholder.to_owned()))?);
+        rendered.push_str(
+            &value(placeholder).ok_or_else(|| LocationError::UnknownPlaceholder(placeholder.to_owned()))?,
+        );
         rest = tail;
     }
     rendered.push_str(rest);
@@ -51,13 +61,19 @@ mod tests {
 
     #[test]
     fn placeholders_are_facts_of_the_run() {
-        assert_eq!(render("{namespace}/{job}/{date}/{time}-{uid}/").unwrap(), "team/acme/2026-11-23/134501-0b0c6f0e-5b0e/");
+        assert_eq!(
+            render("{namespace}/{job}/{date}/{time}-{uid}/").unwrap(),
+            "team/acme/2026-11-23/134501-0b0c6f0e-5b0e/"
+        );
         assert_eq!(render("plain/").unwrap(), "plain/");
     }
 
     #[test]
     fn what_is_no_placeholder_is_named() {
-        assert_eq!(render("{schedule}/").unwrap_err(), LocationError::UnknownPlaceholder("schedule".to_owned()));
+        assert_eq!(
+            render("{schedule}/").unwrap_err(),
+            LocationError::UnknownPlaceholder("schedule".to_owned())
+        );
         assert!(render("{schedule}/").unwrap_err().to_string().contains("{schedule} is not a placeholder"));
     }
 

@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target, render_path};
+use super::{
+    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
+    render_path,
+};
 use crate::job::{DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
@@ -57,7 +60,9 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         .parameters
         .iter()
         .map(|parameter| {
-            let value = parameter.text().map_err(|error| Refusal::new(Reason::InvalidParameter, error.to_string()))?;
+            let value = parameter
+                .text()
+                .map_err(|error| Refusal::new(Reason::InvalidParameter, error.to_string()))?;
             Ok(ParameterOrder {
                 name: parameter.name.clone(),
                 parameter_type: parameter.parameter_type.clone(),
@@ -104,7 +109,10 @@ fn datasets(job: &ExportJobSpec) -> Result<Vec<DatasetOrder>, Refusal> {
                 Strategy::Table => chunking.table.is_some(),
             };
             if !complete {
-                let message = format!("datasets[{}]: chunking needs the block of its strategy, column or table", dataset.name);
+                let message = format!(
+                    "datasets[{}]: chunking needs the block of its strategy, column or table",
+                    dataset.name
+                );
                 return Err(Refusal::new(Reason::InvalidSpec, message));
             }
             Ok(DatasetOrder { name: dataset.name.clone(), sql: dataset.sql.clone(), chunking })
@@ -119,7 +127,10 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
         && datasets.iter().any(|dataset| dataset.chunking.strategy != Strategy::None);
     let direct = match job.delivery.mode {
         DeliveryMode::Direct if job.workers > 1 => {
-            return Err(Refusal::new(Reason::InvalidSpec, "delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"));
+            return Err(Refusal::new(
+                Reason::InvalidSpec,
+                "delivery.mode Direct streams from one pod: set workers to 1, or choose Staged",
+            ));
         }
         DeliveryMode::Direct if joined => {
             return Err(Refusal::new(
@@ -143,7 +154,10 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
     })?;
     let staging = input.staging.ok_or_else(|| {
         let name = &reference.sink_ref.name;
-        Refusal::new(Reason::ReferenceNotFound, format!("ExportSink {name}, which ExportSource {source} names as staging, does not exist"))
+        Refusal::new(
+            Reason::ReferenceNotFound,
+            format!("ExportSink {name}, which ExportSource {source} names as staging, does not exist"),
+        )
     })?;
     let name = reference.sink_ref.name.clone();
     match target(&name, staging)? {
@@ -160,14 +174,17 @@ fn target(name: &str, sink: &ExportSinkSpec) -> Result<Target, Refusal> {
     match (&sink.s3, &sink.volume) {
         (Some(s3), None) => Ok(Target::S3(s3.clone())),
         (None, Some(volume)) => Ok(Target::Volume(volume.clone())),
-        _ => Err(Refusal::new(Reason::InvalidSpec, format!("ExportSink {name}: name exactly one of s3 and volume"))),
+        _ => Err(Refusal::new(
+            Reason::InvalidSpec,
+            format!("ExportSink {name}: name exactly one of s3 and volume"),
+        )),
     }
 }
 
 fn spec_sha256(job: &ExportJobSpec) -> String {
     // Serialising these plain structs cannot fail.
     let bytes = serde_json::to_vec(job).unwrap_or_default();
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]
@@ -259,7 +276,8 @@ mod tests {
             "datasets": [{"name": "a", "sql": "SELECT 1"}, {"name": "b", "sql": "SELECT 2", "chunking": {"strategy": "None"}}],
         });
         let order = resolved(with, None).unwrap();
-        let strategies: Vec<Strategy> = order.datasets.iter().map(|dataset| dataset.chunking.strategy).collect();
+        let strategies: Vec<Strategy> =
+            order.datasets.iter().map(|dataset| dataset.chunking.strategy).collect();
         assert_eq!(strategies, [Strategy::Column, Strategy::None]);
     }
 
@@ -269,7 +287,12 @@ mod tests {
         let cases = [
             (json!({"workers": 2}), None, Reason::StagingRequired, "spec.staging.sinkRef"),
             (json!({"workers": 2}), Some(volume), Reason::StagingRequired, "not of type s3"),
-            (json!({"workers": 2, "delivery": {"mode": "Direct"}}), None, Reason::InvalidSpec, "set workers to 1"),
+            (
+                json!({"workers": 2, "delivery": {"mode": "Direct"}}),
+                None,
+                Reason::InvalidSpec,
+                "set workers to 1",
+            ),
             (
                 json!({"files": {"layout": "Single"}, "chunking": by_column(), "delivery": {"mode": "Direct"}}),
                 None,

@@ -25,7 +25,9 @@ pub(crate) enum ManifestError {
     #[error("{file}: {kind} {name}: {message}")]
     Invalid { file: String, kind: String, name: String, message: String },
     /// A document of another kind.
-    #[error("{file}: {kind} is not a kind that `pgexport run` knows; it takes ExportJob, ExportSource, ExportSink and Secret")]
+    #[error(
+        "{file}: {kind} is not a kind that `pgexport run` knows; it takes ExportJob, ExportSource, ExportSink and Secret"
+    )]
     UnknownKind { file: String, kind: String },
     /// Two documents of the same kind and name.
     #[error("{file}: {kind} {name} is there twice")]
@@ -124,13 +126,19 @@ impl Manifests {
 
     /// The Secrets of a namespace.
     pub(crate) fn secrets(&self, namespace: &str) -> impl Iterator<Item = (&str, &Secret)> {
-        self.secrets.iter().filter(move |secret| secret.namespace == namespace).map(|secret| (secret.name.as_str(), &secret.object))
+        self.secrets
+            .iter()
+            .filter(move |secret| secret.namespace == namespace)
+            .map(|secret| (secret.name.as_str(), &secret.object))
     }
 
     fn add(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| ManifestError::Syntax { file: file.to_owned(), message: error.to_string() })?;
-        documents.into_iter().filter(|document| !document.is_null()).try_for_each(|document| self.add_document(file, document))
+        documents
+            .into_iter()
+            .filter(|document| !document.is_null())
+            .try_for_each(|document| self.add_document(file, document))
     }
 
     fn add_document(&mut self, file: &str, document: Value) -> Result<(), ManifestError> {
@@ -168,7 +176,13 @@ impl Place<'_> {
     }
 }
 
-fn push<T>(list: &mut Vec<Named<T>>, at: &Place<'_>, kind: &'static str, namespace: String, object: T) -> Result<(), ManifestError> {
+fn push<T>(
+    list: &mut Vec<Named<T>>,
+    at: &Place<'_>,
+    kind: &'static str,
+    namespace: String,
+    object: T,
+) -> Result<(), ManifestError> {
     if at.name.is_empty() {
         return Err(at.invalid("metadata.name: give it a name"));
     }
@@ -186,15 +200,24 @@ fn find<'a, T>(list: &'a [Named<T>], namespace: &str, name: &str) -> Option<&'a 
 fn spec<T: DeserializeOwned>(at: &Place<'_>, document: Value) -> Result<T, ManifestError> {
     let body: Body<T> = strict(at, document)?;
     let served = format!("{}/{}", pgexport_api::GROUP, pgexport_api::VERSION);
-    if body.api_version == served { Ok(body.spec) } else { Err(at.invalid(format!("apiVersion: write {served}"))) }
+    if body.api_version == served {
+        Ok(body.spec)
+    } else {
+        Err(at.invalid(format!("apiVersion: write {served}")))
+    }
 }
 
 /// As kubectl's strict validation: a field that does not exist is refused, not ignored.
 fn strict<T: DeserializeOwned>(at: &Place<'_>, document: Value) -> Result<T, ManifestError> {
     let mut unknown = Vec::new();
-    let object = serde_ignored::deserialize(document, |path| unknown.push(path.to_string().replace(".?", "")))
-        .map_err(|error: serde_json::Error| at.invalid(error.to_string()))?;
-    if unknown.is_empty() { Ok(object) } else { Err(at.invalid(format!("unknown field {}", unknown.join(", ")))) }
+    let object =
+        serde_ignored::deserialize(document, |path| unknown.push(path.to_string().replace(".?", "")))
+            .map_err(|error: serde_json::Error| at.invalid(error.to_string()))?;
+    if unknown.is_empty() {
+        Ok(object)
+    } else {
+        Err(at.invalid(format!("unknown field {}", unknown.join(", "))))
+    }
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
@@ -205,7 +228,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
-        let manifest = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+        let manifest = file
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
         if manifest {
             files.push(file);
         }
@@ -232,7 +257,10 @@ mod tests {
 
     #[test]
     fn documents_are_found_by_kind_and_name() {
-        let manifests = read(&format!("{SINK}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: b}}\n")).unwrap();
+        let manifests = read(&format!(
+            "{SINK}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: b}}\n"
+        ))
+        .unwrap();
         assert!(manifests.sink("default", "out").is_some());
         assert!(manifests.sink("other", "out").is_none());
         assert_eq!(manifests.secrets("default").count(), 1);
@@ -240,7 +268,8 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_refused_by_name() {
-        let error = read(&SINK.replace("claimName: out", "claimName: out, clame: x")).unwrap_err().to_string();
+        let error =
+            read(&SINK.replace("claimName: out", "claimName: out, clame: x")).unwrap_err().to_string();
         assert!(error.contains("ExportSink out") && error.contains("spec.volume.clame"), "{error}");
     }
 

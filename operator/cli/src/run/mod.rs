@@ -27,7 +27,7 @@ use prepare::Prepared;
 ///
 /// The manifests are those that `kubectl apply` takes: ExportJobs, the ExportSources and ExportSinks that they name, and
 /// Secrets. A Secret that is not among them is read from the environment: key `password` of Secret `findings-db` from
-/// PGEXPORT_SECRET_FINDINGS_DB_PASSWORD. A volume sink is a folder named as its claim, or the one that --volume says.
+/// `PGEXPORT_SECRET_FINDINGS_DB_PASSWORD`. A volume sink is a folder named as its claim, or the one that --volume says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A manifest, a folder of manifests (*.yaml, *.yml, *.json), or - for standard input. May be repeated.
@@ -50,7 +50,9 @@ pub(crate) struct Args {
 
 fn parse_volume(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
-        Some((claim, folder)) if !claim.is_empty() && !folder.is_empty() => Ok((claim.to_owned(), folder.into())),
+        Some((claim, folder)) if !claim.is_empty() && !folder.is_empty() => {
+            Ok((claim.to_owned(), folder.into()))
+        }
         _ => Err("write CLAIM=FOLDER".to_owned()),
     }
 }
@@ -102,7 +104,8 @@ async fn run(args: &Args, cancel: &CancellationToken) -> Result<(), RunError> {
     let folders: BTreeMap<String, PathBuf> = args.volumes.iter().cloned().collect();
     for job in jobs {
         let failed = |error| RunError::Failed { job: job.name.clone(), error };
-        let prepared = prepare::prepare(&manifests, job, &folders, args.staging_dir.as_deref()).map_err(failed)?;
+        let prepared =
+            prepare::prepare(&manifests, job, &folders, args.staging_dir.as_deref()).map_err(failed)?;
         if args.dry_run {
             plan::print(&prepared).await.map_err(failed)?;
             continue;
@@ -116,7 +119,11 @@ async fn run(args: &Args, cancel: &CancellationToken) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn deliver(prepared: &Prepared, progress: Arc<Progress>, cancel: &CancellationToken) -> Result<Delivered, Error> {
+async fn deliver(
+    prepared: &Prepared,
+    progress: Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<Delivered, Error> {
     let context = Context {
         order: prepared.order.clone(),
         worker: 0,
@@ -129,9 +136,13 @@ async fn deliver(prepared: &Prepared, progress: Arc<Progress>, cancel: &Cancella
     match (&prepared.order.delivery, outcome) {
         (_, Outcome::Delivered(delivered)) => Ok(delivered),
         (DeliveryPath::Staged { .. }, Outcome::Exported(_)) => {
-            transfer::run(&prepared.order, prepared.secrets.clone(), &prepared.volumes, &progress, cancel).await
+            transfer::run(&prepared.order, prepared.secrets.clone(), &prepared.volumes, &progress, cancel)
+                .await
         }
-        _ => Err(Error::new(Reason::InternalError, "the export ended with an outcome that a run does not have")),
+        _ => Err(Error::new(
+            Reason::InternalError,
+            "the export ended with an outcome that a run does not have",
+        )),
     }
 }
 

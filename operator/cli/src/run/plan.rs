@@ -24,7 +24,9 @@ pub(crate) async fn print(prepared: &Prepared) -> Result<(), Error> {
         for column in &dataset.columns {
             println!("  {}  {}", column.name, column.column_type);
         }
-        for (chunk, query) in plan.chunks.iter().zip(&preview.queries).filter(|(chunk, _)| chunk.dataset as usize == number) {
+        for (chunk, query) in
+            plan.chunks.iter().zip(&preview.queries).filter(|(chunk, _)| chunk.dataset as usize == number)
+        {
             println!("\n-- chunk {:05}\n{}", chunk.part, query.trim_end());
         }
     }

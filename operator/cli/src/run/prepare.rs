@@ -38,8 +38,12 @@ pub(crate) fn prepare(
     staging_dir: Option<&Path>,
 ) -> Result<Prepared, Error> {
     let namespace = &job.namespace;
-    let source = manifests.source(namespace, &job.object.source_ref.name).ok_or_else(|| missing("ExportSource", &job.object.source_ref))?;
-    let sink = manifests.sink(namespace, &job.object.sink_ref.name).ok_or_else(|| missing("ExportSink", &job.object.sink_ref))?;
+    let source = manifests
+        .source(namespace, &job.object.source_ref.name)
+        .ok_or_else(|| missing("ExportSource", &job.object.source_ref))?;
+    let sink = manifests
+        .sink(namespace, &job.object.sink_ref.name)
+        .ok_or_else(|| missing("ExportSink", &job.object.sink_ref))?;
     let mut source = source.clone();
     let local = source.staging.is_none();
     let staging = if local {
@@ -66,7 +70,7 @@ pub(crate) fn prepare(
     .map_err(|refusal| Error::new(refusal.reason, refusal.message))?;
     order.workers = 1;
     let (volumes, staging) = volumes(&source, sink, folders, staging_dir)?;
-    Ok(Prepared { order, secrets: Arc::new(secrets(manifests, namespace)?), volumes, _staging: staging })
+    Ok(Prepared { order, secrets: Arc::new(secrets(manifests, namespace)), volumes, _staging: staging })
 }
 
 fn missing(kind: &str, reference: &ObjectRef) -> Error {
@@ -113,20 +117,21 @@ fn volumes(
 }
 
 /// Secrets of the manifests first, then those of the environment.
-fn secrets(manifests: &Manifests, namespace: &str) -> Result<WithEnvironment, Error> {
+fn secrets(manifests: &Manifests, namespace: &str) -> WithEnvironment {
     let mut memory = MemorySecrets::default();
     for (name, secret) in manifests.secrets(namespace) {
         for (key, value) in values(secret) {
             memory.insert(name, key, Secret::new(value));
         }
     }
-    Ok(WithEnvironment(memory))
+    WithEnvironment(memory)
 }
 
 /// `stringData` stands above `data`, as in a cluster.
 fn values(secret: &SecretObject) -> BTreeMap<&str, Vec<u8>> {
     let data = secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.clone()));
-    let strings = secret.string_data.iter().flatten().map(|(key, value)| (key.as_str(), value.clone().into_bytes()));
+    let strings =
+        secret.string_data.iter().flatten().map(|(key, value)| (key.as_str(), value.clone().into_bytes()));
     data.chain(strings).collect()
 }
 

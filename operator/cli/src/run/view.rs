@@ -43,7 +43,9 @@ pub(crate) fn show(job: &str, progress: Arc<Progress>) -> View {
 async fn bar(job: &str, progress: &Progress, ended: &CancellationToken) {
     let bar = ProgressBar::new(0);
     // The template is a constant; should it be wrong, the default style shows the same numbers.
-    if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} chunks · {msg} · {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} chunks · {msg} · {elapsed}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_prefix(job.to_owned());
@@ -69,12 +71,21 @@ async fn lines(job: &str, progress: &Progress, ended: &CancellationToken) {
             () = tokio::time::sleep(LINE_EVERY) => {}
         }
         let now = progress.snapshot();
-        eprintln!("{job}: {}/{} chunks · {}", now.chunks_exported, now.chunks, counters(&now, started.elapsed()));
+        eprintln!(
+            "{job}: {}/{} chunks · {}",
+            now.chunks_exported,
+            now.chunks,
+            counters(&now, started.elapsed())
+        );
     }
 }
 
 fn counters(now: &WorkerProgress, elapsed: Duration) -> String {
     let rate = now.bytes.checked_div(elapsed.as_secs().max(1)).unwrap_or_default();
-    let transferred = if now.chunks_transferred > 0 { format!(" · {} transferred", now.chunks_transferred) } else { String::new() };
+    let transferred = if now.chunks_transferred > 0 {
+        format!(" · {} transferred", now.chunks_transferred)
+    } else {
+        String::new()
+    };
     format!("{} rows · {}B · {}B/s{transferred}", now.rows, human_bytes(now.bytes), human_bytes(rate))
 }

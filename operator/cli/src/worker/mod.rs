@@ -86,14 +86,24 @@ fn usage(message: &str) -> ExitCode {
 
 fn read_order(path: &Path) -> Result<Order, String> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let order: Order = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let order: Order =
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     if order.version != ORDER_VERSION {
-        return Err(format!("{}: version {} of an order, where this worker knows {ORDER_VERSION}", path.display(), order.version));
+        return Err(format!(
+            "{}: version {} of an order, where this worker knows {ORDER_VERSION}",
+            path.display(),
+            order.version
+        ));
     }
     Ok(order)
 }
 
-async fn work(args: &Args, order: Order, progress: Arc<Progress>, cancel: CancellationToken) -> Result<Outcome, Error> {
+async fn work(
+    args: &Args,
+    order: Order,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+) -> Result<Outcome, Error> {
     let secrets = Arc::new(MountedSecrets::new(&args.secrets));
     let volumes = Volumes::mounted(&args.volumes);
     match (args.task, order.task) {
@@ -103,13 +113,16 @@ async fn work(args: &Args, order: Order, progress: Arc<Progress>, cancel: Cancel
         (Subtask::Transfer, Task::Run(order)) => {
             transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)
         }
-        (Subtask::Probe, Task::ProbeSource(source)) => {
-            probe::source::probe(&source.postgres, secrets).await.map(|server| Outcome::SourceProbed { server })
-        }
+        (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source.postgres, secrets)
+            .await
+            .map(|server| Outcome::SourceProbed { server }),
         (Subtask::Probe, Task::ProbeSink(sink)) => {
             probe::sink::probe(&sink, secrets, &volumes).await.map(|()| Outcome::SinkProbed)
         }
-        (_, _) => Err(Error::new(Reason::InternalError, "the order is for another task than the worker was started for")),
+        (_, _) => Err(Error::new(
+            Reason::InternalError,
+            "the order is for another task than the worker was started for",
+        )),
     }
 }
 

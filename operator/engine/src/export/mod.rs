@@ -76,7 +76,11 @@ pub async fn preview(order: &RunOrder, secrets: Arc<dyn Secrets>) -> Result<Prev
     let plan = plan::make(&holder, order).await;
     holder.finish().await;
     let plan = plan?;
-    let queries = plan.chunks.iter().map(|chunk| plan::chunk_query_with_placeholders(order, chunk)).collect::<Result<_>>()?;
+    let queries = plan
+        .chunks
+        .iter()
+        .map(|chunk| plan::chunk_query_with_placeholders(order, chunk))
+        .collect::<Result<_>>()?;
     Ok(Preview { plan, queries })
 }
 

@@ -97,10 +97,13 @@ pub(super) async fn export<D: Destination>(
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<Vec<(u32, D::Kept)>> {
-    let connections = connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
+    let connections =
+        connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
     let next = AtomicUsize::new(0);
-    let mut streams: FuturesUnordered<_> =
-        (0..connections.min(chunks.len())).map(|_| stream(context, plan, chunks, &next, destination, stop)).collect();
+    let mut streams = FuturesUnordered::new();
+    for _ in 0..connections.min(chunks.len()) {
+        streams.push(stream(context, plan, chunks, &next, destination, stop));
+    }
     let mut kept = Vec::with_capacity(chunks.len());
     let mut failure: Option<Error> = None;
     while let Some(ended) = streams.next().await {
@@ -180,7 +183,13 @@ async fn copy<D: Destination>(
 }
 
 /// Reads a chunk's rows into its file.
-async fn fill(context: &Context, query: &str, importer: &mut Importer, file: &mut ChunkFile, stop: &CancellationToken) -> Result<()> {
+async fn fill(
+    context: &Context,
+    query: &str,
+    importer: &mut Importer,
+    file: &mut ChunkFile,
+    stop: &CancellationToken,
+) -> Result<()> {
     let mut rows = importer.copy(query, &context.order.format).await?;
     file.head().await?;
     loop {

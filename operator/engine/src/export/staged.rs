@@ -28,7 +28,10 @@ pub(super) async fn lead(context: &Context, staging: &NamedSink) -> Result<Expor
         if sidecars.len() == plan.chunks.len() {
             return Ok(totals(&plan, &sidecars));
         }
-        return Err(Error::new(Reason::SnapshotLost, "worker 0 was restarted, and the snapshot that it held is gone"));
+        return Err(Error::new(
+            Reason::SnapshotLost,
+            "worker 0 was restarted, and the snapshot that it held is gone",
+        ));
     }
     let (holder, plan) = begin(context).await?;
     let ended = held(context, &holder, &staging, &plan).await;
@@ -76,7 +79,9 @@ pub(super) async fn follow(context: &Context, staging: &NamedSink) -> Result<()>
     let mut chunks = share::chunks_of(context.worker, context.order.workers, plan.chunks.len());
     chunks.retain(|chunk| !finished.contains(chunk));
     let stop = context.cancel.child_token();
-    share::export(context, &plan, &chunks, &Chunks { context, plan: &plan, staging: &staging }, &stop).await.map(drop)
+    share::export(context, &plan, &chunks, &Chunks { context, plan: &plan, staging: &staging }, &stop)
+        .await
+        .map(drop)
 }
 
 fn open(context: &Context, staging: &NamedSink) -> Result<Staging> {
@@ -118,7 +123,10 @@ impl Destination for Chunks<'_> {
         let StoredChunk { file, rows, started, finished } = stored;
         let record = ChunkRecord { chunk, rows, started, finished, worker: self.context.worker };
         if self.staging.seal(record, file).await? == Put::Exists {
-            tracing::warn!(chunk, "another pod of this worker has exported this chunk too; its sidecar stands");
+            tracing::warn!(
+                chunk,
+                "another pod of this worker has exported this chunk too; its sidecar stands"
+            );
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
@@ -76,8 +78,9 @@ impl Delivery {
         let (placed, pending): (Vec<_>, Vec<_>) =
             self.take().into_iter().map(|file| self.place(file)).unzip();
         let stop = cancel.child_token();
-        let mut commits = stream::iter(pending.into_iter().map(|file| commit_unless(&stop, file)))
-            .buffer_unordered(COMMITS);
+        let commits: Vec<BoxFuture<'_, Result<()>>> =
+            pending.into_iter().map(|file| commit_unless(&stop, file).boxed()).collect();
+        let mut commits = stream::iter(commits).buffer_unordered(COMMITS);
         let mut committed = Ok(());
         while let Some(result) = commits.next().await {
             if result.is_err() {
@@ -106,7 +109,9 @@ impl Delivery {
     /// Gives up all files.
     pub async fn abort(&self) {
         let files = self.take();
-        stream::iter(files).for_each_concurrent(COMMITS, |file| file.file.pending.abort()).await;
+        let aborts: Vec<BoxFuture<'_, ()>> =
+            files.into_iter().map(|file| file.file.pending.abort().boxed()).collect();
+        stream::iter(aborts).buffer_unordered(COMMITS).collect::<Vec<()>>().await;
     }
 
     fn take(&self) -> Vec<DeliveredFile> {

@@ -139,7 +139,12 @@ impl Place {
         }
         // The id changes with each request: in a message it would make each failure look like a new one.
         if let Some(id) = request_id {
-            tracing::warn!(request_id = id, action = action.as_str(), answer, "the object store refused a request");
+            tracing::warn!(
+                request_id = id,
+                action = action.as_str(),
+                answer,
+                "the object store refused a request"
+            );
         }
         let Self { bucket, region: ours, .. } = self;
         let message = match reason {
