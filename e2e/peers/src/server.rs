@@ -141,10 +141,25 @@ fn port(address: IpAddr, asked: u16, before: u16, running: bool) -> Result<u16, 
     if before != 0 && (running || TcpListener::bind((address, before)).is_ok()) {
         return Ok(before);
     }
-    TcpListener::bind((address, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|free| free.port())
-        .map_err(|source| ServerError::Address { address, source })
+    free(address)
+}
+
+/// A free port below those that the kernel hands out to outgoing connections, one of which could take it while the server
+/// is down.
+fn free(address: IpAddr) -> Result<u16, ServerError> {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let mut source = None;
+    for _ in 0..100 {
+        let port = rand::random_range(PORTS);
+        match TcpListener::bind((address, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => source = Some(error),
+        }
+    }
+    Err(ServerError::Address {
+        address,
+        source: source.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()),
+    })
 }
 
 #[cfg(test)]
