@@ -1,5 +1,6 @@
 # pgexport: `make help` lists the targets.
 SHELL := /bin/bash
+export CARGO_TARGET_DIR := $(CURDIR)/target
 STATE := $(abspath $(or $(PGEXPORT_STATE),.state))
 export PGEXPORT_STATE := $(STATE)
 
@@ -28,19 +29,18 @@ lint: ## Formats and lints.
 unit: ## Tests that need no server.
 	cargo test --workspace --lib --bins
 
-build: ## The pgexport binary, optimised.
-	cargo build --release --locked -p pgexport
+# The whole workspace, always: a part of it would be built with other features of the dependencies, and so built again.
+build: ## The pgexport binary and the peers' tool, optimised.
+	cargo build --release --locked --workspace --bins
 
 image: build ## The container image, as an archive: ENGINE=buildah|docker, TAG=localhost/pgexport:dev.
 	@BINARY=$${BINARY:-target/release/pgexport} image/build.sh
 
-generate: ## Write what is made from the code: crds/, the chart's copies, docs/reference/.
-	cargo run --quiet --release --locked -p pgexport -- crds --output-dir crds
-	cargo run --quiet --release --locked -p pgexport -- crds --output-dir charts/pgexport/files/crds
+generate: build ## Write what is made from the code: crds/, the chart's copies, docs/reference/.
 	@mkdir -p docs/reference
-	cargo run --quiet --release --locked -p pgexport -- reference api >docs/reference/api.md
-	cargo run --quiet --release --locked -p pgexport -- reference reasons >docs/reference/reasons.md
-	cargo run --quiet --release --locked -p pgexport -- reference exit-codes >docs/reference/exit-codes.md
+	target/release/pgexport crds --output-dir crds
+	target/release/pgexport crds --output-dir charts/pgexport/files/crds
+	for page in api reasons exit-codes; do target/release/pgexport reference $$page >docs/reference/$$page.md || exit 1; done
 
 generate-check: generate ## Fail if what is made from the code is stale.
 	@git diff --exit-code --stat -- crds charts/pgexport/files/crds docs/reference || \
@@ -54,10 +54,10 @@ cluster-down: ## Stop it.
 	@$(STATE)/bin/cluster down
 
 peers-up: ## PostgreSQL and S3 on loopback, for the engine's integration tests without a cluster.
-	@e2e/prerequisites.sh && cargo run --quiet --release --locked -p pgexport-peers -- up
+	@e2e/prerequisites.sh && cargo build --release --locked --workspace --bins && target/release/peers up
 
 peers-down: ## Stop them.
-	@cargo run --quiet --release --locked -p pgexport-peers -- down
+	@target/release/peers down
 
 lab-up: ## Cluster, peers, sample data and operator: what the end-to-end tests run against.
 	@e2e/lab.sh up

@@ -11,7 +11,7 @@
 #   PGEXPORT_STATE           the state folder (default .state)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PGEXPORT_STATE
+export PGEXPORT_STATE CARGO_TARGET_DIR=$PWD/target
 PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
 bin=$PGEXPORT_STATE/bin
 existing=${USE_EXISTING_CLUSTER:-}
@@ -22,15 +22,13 @@ fail() { echo "lab: $*" >&2; exit 1; }
 
 build() {
   say "building pgexport and the peers' tool (about 8 minutes on 2 cores the first time)"
-  cargo build --release --locked -p pgexport -p pgexport-peers --bins
+  cargo build --release --locked --workspace --bins
 }
-
-target() { cargo metadata --format-version 1 --no-deps | jq -r .target_directory; }
 
 # Sets `image` to a name that changes with the binary, so that an upgrade replaces pods.
 make_image() {
   local binary
-  binary=$(target)/release/pgexport
+  binary=$CARGO_TARGET_DIR/release/pgexport
   if [[ -n $existing ]]; then
     image=${IMAGE:-}
     [[ -n $image ]] || fail "set IMAGE to an image that the cluster can have (make image builds one)"
@@ -54,7 +52,7 @@ start_cluster() {
 
 start_peers() {
   local peers
-  peers=$(target)/release/peers
+  peers=$CARGO_TARGET_DIR/release/peers
   if [[ -n $existing ]]; then
     [[ -n ${PEERS_ADDRESS:-} ]] || fail "set PEERS_ADDRESS to this machine's address as pods see it"
     "$peers" up --address "$PEERS_ADDRESS"
@@ -96,7 +94,7 @@ case ${1:-} in
     printf '%s\n' "KUBECONFIG=$KUBECONFIG" "PGEXPORT_STATE=$PGEXPORT_STATE" "PATH=$PATH"
     ;;
   down)
-    peers=$(target)/release/peers
+    peers=$CARGO_TARGET_DIR/release/peers
     [[ ! -x $peers ]] || "$peers" down
     if [[ -n $existing ]]; then
       "$bin/helm" uninstall pgexport --namespace "$system" --ignore-not-found

@@ -2,7 +2,7 @@
 # All tests, from formats to the cluster. What it starts it stops, unless the lab was up before.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PGEXPORT_STATE
+export PGEXPORT_STATE CARGO_TARGET_DIR=$PWD/target
 PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
 bin=$PGEXPORT_STATE/bin
 
@@ -31,11 +31,7 @@ was_up=
 e2e/lab.sh up
 while IFS= read -r line; do export "${line?}"; done < <(e2e/lab.sh env)
 
-step "integration tests"
-cargo test --release --locked -p pgexport-peers -p pgexport-engine --tests
-cargo test --release --locked -p pgexport --test '*'
-
-step "end-to-end tests"
-cargo test --release --locked -p pgexport-e2e --tests
+step "integration and end-to-end tests"
+cargo test --release --locked --workspace --test '*'
 
 step "all tests passed"

@@ -15,7 +15,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 peer() { jq -r "$1" "$PGEXPORT_STATE/peers/peers.json"; }
 
-peers() { "$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/release/peers" "$@"; }
+peers() { target/release/peers "$@"; }
 
 apply() {
   kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
@@ -90,7 +90,7 @@ TEXT
     ;;
   local)
     if ! jq -e . "$PGEXPORT_STATE/peers/peers.json" >/dev/null 2>&1 || ! e2e/lab.sh env >/dev/null 2>&1; then
-      make --no-print-directory peers-up build
+      make --no-print-directory peers-up
       peers load
     fi
     mkdir -p "$work"
