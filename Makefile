@@ -54,7 +54,7 @@ cluster-down: ## Stop it.
 	@$(STATE)/bin/cluster down
 
 peers-up: ## PostgreSQL and S3 on loopback, for the engine's integration tests without a cluster.
-	@e2e/prerequisites.sh && cargo build --release --locked --workspace --bins && target/release/peers up
+	@e2e/prerequisites.sh peers && cargo build --release --locked --workspace --bins && target/release/peers up
 
 peers-down: ## Stop them.
 	@target/release/peers down

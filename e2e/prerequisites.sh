@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing of the tools that the lab, the tests and the quickstart need, and says what it does.
+#
+#   prerequisites.sh          everything
+#   prerequisites.sh peers    what PostgreSQL and the S3 server need, without a cluster
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=$(realpath -m "${PGEXPORT_STATE:-.state}")
@@ -9,28 +12,41 @@ say() { echo "prerequisites: $*"; }
 fail() { echo "prerequisites: $*" >&2; exit 1; }
 
 # Debian packages: those of the tools' own lists (a name a line, the reason behind or above it), and what is used here.
+# With `peers` as argument, without those of the cluster.
 packages() {
-  cat e2e/*/packages.txt | sed 's/#.*//' | awk 'NF { print $1 }'
+  local lists=(e2e/peers/packages.txt)
+  [[ ${1:-} == peers ]] || lists+=(e2e/cluster/packages.txt)
+  sed 's/#.*//' "${lists[@]}" | awk 'NF { print $1 }'
   printf '%s\n' gcc libc6-dev make python3 curl jq git
+}
+
+# Whether a package, or another one's program of its name (such as Docker's containerd), is there.
+is_there() {
+  dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed' || command -v "$1" >/dev/null
 }
 
 install_packages() {
   local missing=() package
   while read -r package; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-  done < <(packages | sort -u)
+    is_there "$package" || missing+=("$package")
+  done < <(packages "$@" | sort -u)
   ((${#missing[@]})) || return 0
   [[ $(id -u) == 0 ]] || fail "as root: apt-get install ${missing[*]}"
   say "installing Debian packages: ${missing[*]}"
   # The packages' own servers are not wanted: neither a PostgreSQL cluster of Debian's nor services that start by themselves.
   mkdir -p /etc/postgresql-common
   [[ -e /etc/postgresql-common/createcluster.conf ]] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-  local policy=/usr/sbin/policy-rc.d made=
-  [[ -e $policy ]] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; }
+  local policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    # shellcheck disable=SC2064 # the path as it is now
+    trap "rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+  fi
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$state/apt.log" 2>&1 ||
-    { tail -n 20 "$state/apt.log" >&2; fail "apt-get install failed"; }
-  [[ -z $made ]] || rm -f "$policy"
+  # Nothing that is there is removed for it.
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "${missing[@]}" >"$state/apt.log" 2>&1 ||
+    { tail -n 20 "$state/apt.log" >&2; fail "apt-get install failed; the whole log is in $state/apt.log"; }
 }
 
 check_go() {
@@ -53,7 +69,7 @@ install_helm() {
 }
 
 mkdir -p "$state/bin"
-if command -v apt-get >/dev/null; then install_packages; else say "this is no Debian: install yourself what e2e/*/packages.txt name"; fi
+if command -v apt-get >/dev/null; then install_packages "$@"; else say "this is no Debian: install yourself what e2e/*/packages.txt name"; fi
 check_go
 check_rust
-install_helm
+[[ ${1:-} == peers ]] || install_helm

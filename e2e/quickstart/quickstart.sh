@@ -21,22 +21,22 @@ apply() {
   kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   kubectl label namespace $namespace pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
   kubectl -n $namespace create secret generic findings-db --dry-run=client -o yaml \
-    --from-literal=password="$(peer .postgres.exporter.password)" --from-file=ca.crt="$(peer .postgres.ca_file)" | kubectl apply -f - >/dev/null
+    --from-file=password=<(peer .postgres.exporter.password | tr -d '\n') --from-file=ca.crt="$(peer .postgres.ca_file)" | kubectl apply -f - >/dev/null
   kubectl -n $namespace create secret generic object-store --dry-run=client -o yaml \
-    --from-literal=AWS_ACCESS_KEY_ID="$(peer .s3.admin.access_key)" \
-    --from-literal=AWS_SECRET_ACCESS_KEY="$(peer .s3.admin.secret_key)" | kubectl apply -f - >/dev/null
+    --from-file=AWS_ACCESS_KEY_ID=<(peer .s3.admin.access_key | tr -d '\n') \
+    --from-file=AWS_SECRET_ACCESS_KEY=<(peer .s3.admin.secret_key | tr -d '\n') | kubectl apply -f - >/dev/null
   peers bucket acme-exports
   peers bucket pgexport-staging
   kubectl -n $namespace delete exportjob $job --ignore-not-found >/dev/null
 
   # The manifests name the lab's own addresses; another cluster sees other ones.
-  rm -rf "$work" && mkdir -p "$work" && cp e2e/quickstart/cluster/*.yaml "$work"
-  sed -i -e "s|http://10.88.0.1:7070|http://$(peer .s3.pod)|" -e "s|region: us-east-1|region: $(peer .s3.region)|" "$work/sinks.yaml"
+  rm -rf "$work/cluster" && mkdir -p "$work/cluster" && cp e2e/quickstart/cluster/*.yaml "$work/cluster"
+  sed -i -e "s|http://10.88.0.1:7070|http://$(peer .s3.pod)|" -e "s|region: us-east-1|region: $(peer .s3.region)|" "$work/cluster/sinks.yaml"
   local address
   address=$(peer .postgres.pod)
-  sed -i -e "s|host: 10.88.0.1|host: ${address%:*}|" -e "s|port: 5432|port: ${address##*:}|" "$work/source.yaml"
+  sed -i -e "s|host: 10.88.0.1|host: ${address%:*}|" -e "s|port: 5432|port: ${address##*:}|" "$work/cluster/source.yaml"
   say "kubectl apply -k e2e/quickstart/cluster"
-  kubectl apply -k "$work"
+  kubectl apply -k "$work/cluster"
 }
 
 # One view, redrawn on a terminal; elsewhere a line when something changes.
@@ -103,7 +103,7 @@ text = os.fdopen(3).read()
 print(re.sub("@([A-Z]+)@", lambda name: os.environ[name[1]], text), end="")
 PYTHON
     say "pgexport run --dry-run"
-    target/release/pgexport run -f "$work/export.yaml" --volume exports="$work/exports" --dry-run | head -n 24
+    target/release/pgexport run -f "$work/export.yaml" --volume exports="$work/exports" --dry-run | sed -n '1,24p'
     say "pgexport run -f $work/export.yaml --volume exports=$work/exports"
     target/release/pgexport run -f "$work/export.yaml" --volume exports="$work/exports"
     say "What lies in the folder"

@@ -89,6 +89,9 @@ func kubeletConfig(dir state.Dir) string {
 		// Empty: pods get 127.0.0.1, where nobody answers, so that a look-up
 		// fails at once; the host's servers are out of reach.
 		"resolvConf": "",
+		// The same for pods that ask for the cluster's DNS. Without it each of
+		// them gets an Event that it is missing.
+		"clusterDNS": []string{"127.0.0.1"},
 
 		"syncFrequency":             "1s",
 		"nodeStatusUpdateFrequency": "2s",

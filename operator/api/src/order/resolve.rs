@@ -1,6 +1,8 @@
 //! From the kinds to an order: defaults filled in, references followed, contradictions refused. The controller and
 //! `pgexport run` both come through here, so a manifest means the same in a cluster and on a laptop.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +58,7 @@ impl Refusal {
 pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let job = input.job;
     let datasets = datasets(job)?;
+    check_names(job)?;
     let parameters = job
         .parameters
         .iter()
@@ -93,6 +96,37 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         workers: job.workers,
         parallelism: job.chunking.parallelism,
     })
+}
+
+/// What keeps files from overwriting one another. The CRD's rules say the same; `pgexport run` has no API server.
+fn check_names(job: &ExportJobSpec) -> Result<(), Refusal> {
+    let invalid = |message: &str| Err(Refusal::new(Reason::InvalidSpec, message));
+    let names: BTreeSet<&str> = job.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+    if names.len() < job.datasets.len() {
+        return invalid("datasets: each needs a name of its own");
+    }
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    if !names.iter().all(|name| is_name(name)) {
+        return invalid("datasets: names consist of letters, digits, '-' and '_'");
+    }
+    let template = job.files.name_template();
+    if !template.contains("{token}") {
+        return invalid("files.name: name {token}, so that no attempt overwrites another one's files");
+    }
+    if !template.contains("{dataset}") {
+        return invalid("files.name: name {dataset}, or the files of data sets would overwrite one another");
+    }
+    if job.files.layout == Layout::PerChunk && !template.contains("{part}") {
+        return invalid("files.name: name {part}, or the files of a data set would overwrite one another");
+    }
+    let relative =
+        |path: &str| !path.starts_with('/') && !path.split('/').any(|part| part == "." || part == "..");
+    if !relative(template) || !relative(&job.path) || !job.path.ends_with('/') || job.path.contains("//") {
+        return invalid("path: a relative path that ends with '/', without '//', '.' and '..'");
+    }
+    Ok(())
 }
 
 fn datasets(job: &ExportJobSpec) -> Result<Vec<DatasetOrder>, Refusal> {
@@ -300,6 +334,17 @@ mod tests {
                 "choose Staged or Auto",
             ),
             (json!({"chunking": {"strategy": "Table"}}), None, Reason::InvalidSpec, "datasets[findings]"),
+            (json!({"files": {"name": "{dataset}-{token}"}}), None, Reason::InvalidSpec, "name {part}"),
+            (json!({"files": {"name": "{part}-{token}"}}), None, Reason::InvalidSpec, "name {dataset}"),
+            (json!({"files": {"name": "{dataset}-{part}"}}), None, Reason::InvalidSpec, "name {token}"),
+            (json!({"path": "no-slash"}), None, Reason::InvalidSpec, "ends with '/'"),
+            (json!({"path": "a/../b/"}), None, Reason::InvalidSpec, "without '//'"),
+            (
+                json!({"datasets": [{"name": "a", "sql": "SELECT 1"}, {"name": "a", "sql": "SELECT 2"}]}),
+                None,
+                Reason::InvalidSpec,
+                "a name of its own",
+            ),
             (json!({"path": "{day}/"}), None, Reason::InvalidSpec, "{day} is not a placeholder"),
             (
                 json!({"parameters": [{"name": "p", "type": "int", "value": {"a": 1}}]}),
