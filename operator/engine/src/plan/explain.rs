@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub(super) filter: Option<String>,
     #[serde(rename = "TID Cond")]
     pub(super) tid_condition: Option<String>,
+    #[serde(rename = "One-Time Filter")]
+    pub(super) one_time_filter: Option<String>,
     pub(super) plans: Vec<Node>,
 }
 
@@ -49,6 +51,12 @@ impl Node {
             }
             _ => false,
         }
+    }
+
+    /// Whether nothing below is ever run: some servers keep a scan under a condition that is
+    /// constantly false.
+    pub(super) fn is_never_run(&self) -> bool {
+        self.one_time_filter.as_deref() == Some("false")
     }
 
     /// The ways from here to the scans of a table under an alias. PostgreSQL numbers aliases that occur more than once

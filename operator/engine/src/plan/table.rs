@@ -32,6 +32,9 @@ struct Table {
 /// The condition that stands for `:chunk` while the query is understood.
 pub(super) const WHOLE: &str = "(TRUE)";
 
+/// The condition of a chunk without rows.
+const NOTHING: &str = "(FALSE)";
+
 /// Checks that the query says once where the condition stands.
 pub(super) fn check_placeholder(doing: &str, query: &Substituted) -> Result<()> {
     let why = match query.replaced.get(CHUNK).copied().unwrap_or_default() {
@@ -66,9 +69,12 @@ pub(super) async fn rows(
     let chunks = u64::from(chunking.chunks).clamp(1, table.pages.max(1));
     // A range in the middle, to see what the server makes of it.
     let trial = format!("({column} >= '(0,0)'::tid AND {column} < '({},0)'::tid)", (table.pages / 2).max(1));
-    let mut values = values.clone();
-    values.insert(CHUNK.to_owned(), trial);
-    let query = substitute(sql, &values).sql;
+    let with = |condition: String| {
+        let mut values = values.clone();
+        values.insert(CHUNK.to_owned(), condition);
+        substitute(sql, &values).sql
+    };
+    let query = with(trial);
     session.watched(session.client().prepare(&query)).await.map_err(|error| match ServerMessage::of(&error) {
         Some(said) if matches!(said.sql_state.as_str(), "42P01" | "42703" | "42P10") => refused(format!(
             "where :chunk stands there is no {alias}; give the table's alias in the query as chunking.table.alias ({})",
@@ -78,6 +84,19 @@ pub(super) async fn rows(
         _ => session.error(error, Stage::Plan, doing),
     })?;
     let split = explain(session, doing, &query).await?;
+    // A row that a chunk's condition does not hold for must not come with that chunk. So where the condition holds for no
+    // row, the server need not read the table; under OR or NOT it must.
+    let nothing = explain(session, doing, &with(NOTHING.to_owned())).await?;
+    let spills = nothing
+        .ways_to(&table.schema, &table.name, &alias)
+        .iter()
+        .any(|way| !way.iter().any(|node| node.is_never_run()));
+    let must_hold = || {
+        refused(
+            ":chunk must hold for every row: it stands under OR or NOT; put the rest in parentheses and write … AND :chunk"
+                .to_owned(),
+        )
+    };
     let (before, after) = (
         described.plan.ways_to(&table.schema, &table.name, &alias),
         split.ways_to(&table.schema, &table.name, &alias),
@@ -101,6 +120,9 @@ pub(super) async fn rows(
                     "the condition does not restrict it: :chunk stands best in WHERE, with AND".to_owned(),
                 ));
             }
+            if spills {
+                return Err(must_hold());
+            }
             if scan.tid_condition.is_none() && chunks > 1 {
                 tracing::warn!(
                     table = chunking.name,
@@ -109,6 +131,7 @@ pub(super) async fn rows(
                 );
             }
         }
+        ([], _) | (_, []) if spills => return Err(must_hold()),
         ([], _) | (_, []) => {
             return Err(refused(
                 "with the condition, the server reads other tables than without it".to_owned(),

@@ -143,6 +143,21 @@ async fn ranges_of_pages_are_the_whole() {
             by_table("findings", Some("f"), 4),
             4,
         ),
+        (
+            "SELECT id FROM findings f WHERE (f.severity = 'high' OR f.seq < 100) AND :chunk",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
+        (
+            "SELECT f.id FROM findings f JOIN assets a ON a.tenant_id = f.tenant_id AND a.id <> f.id AND :chunk WHERE f.seq > 10",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
+        (
+            "SELECT q.id FROM (SELECT * FROM findings f WHERE :chunk OFFSET 0) q WHERE q.severity = 'high'",
+            by_table("findings", Some("f"), 4),
+            4,
+        ),
         ("SELECT * FROM mv WHERE :chunk", by_table("mv", None, 3), 3),
         ("SELECT * FROM empty WHERE :chunk", by_table("empty", None, 9), 1),
         ("SELECT * FROM small WHERE :chunk", by_table("small", None, 9), 1),
@@ -195,6 +210,11 @@ async fn tables_and_places_that_cannot_be_split_are_refused() {
         ("SELECT a FROM u WHERE NOT EXISTS (SELECT FROM t WHERE t.a = u.a AND :chunk)", t(), "looked up"),
         ("SELECT a, (SELECT max(t.a) FROM t WHERE :chunk) FROM u", t(), ""),
         ("SELECT a, :chunk FROM t", t(), "WHERE"),
+        ("SELECT a FROM t WHERE a = 1 OR a = 2 AND :chunk", t(), "OR or NOT"),
+        ("SELECT a FROM t WHERE :chunk OR a > 500", t(), "OR or NOT"),
+        ("SELECT a FROM t WHERE NOT :chunk", t(), "OR or NOT"),
+        ("SELECT a FROM t WHERE (:chunk) IS DISTINCT FROM (a > 500)", t(), "OR or NOT"),
+        ("SELECT t.a FROM t JOIN u ON t.a = u.a OR :chunk", t(), ""),
         (
             "SELECT t.a, x.a FROM t JOIN t t_1 ON t_1.a = t.a JOIN u x ON true WHERE :chunk",
             t(),
