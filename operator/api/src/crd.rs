@@ -1,9 +1,10 @@
 //! The CustomResourceDefinitions of all kinds.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use crate::{ExportJob, ExportSink, ExportSource};
 
@@ -13,11 +14,18 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     [ExportSource::crd(), ExportSink::crd(), ExportJob::crd()].into_iter().map(finish).collect()
 }
 
-/// The API server warns of number formats that OpenAPI does not define, such as `uint32`.
+/// What derives cannot say.
+///
+/// The API server warns of number formats that OpenAPI does not define, such as `uint32`. And an object without a status
+/// would pass for Current with those who read kstatus (`kubectl wait`, Flux, Argo CD): one that nobody has looked at yet
+/// says so by a generation that never was.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             strip_formats(schema);
+            if let Some(status) = at(schema, &["status"]) {
+                status.default = Some(JSON(json!({"observedGeneration": -1})));
+            }
             if let Some(parameter) = at(schema, &["spec", "parameters"]) {
                 parameter.one_of = Some(["value", "values", "isNull"].map(required).into());
             }
@@ -76,5 +84,19 @@ mod tests {
             "a documented enum variant turned an enum into oneOf"
         );
         assert!(!text.contains("\"anyOf\""), "an untagged or nullable type turned into anyOf");
+    }
+
+    #[test]
+    fn an_object_that_nobody_has_looked_at_is_not_current() {
+        for mut crd in all() {
+            let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+            let status = at(schema, &["status"]).unwrap();
+            assert_eq!(status.default, Some(JSON(json!({"observedGeneration": -1}))));
+            let generation = &status.properties.as_ref().unwrap()["observedGeneration"];
+            assert_eq!((generation.type_.as_deref(), generation.minimum), (Some("integer"), None));
+        }
+        let status: crate::ExportJobStatus =
+            serde_json::from_value(json!({"observedGeneration": -1})).unwrap();
+        assert_eq!((status.observed_generation, status.phase), (Some(-1), None));
     }
 }

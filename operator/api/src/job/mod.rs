@@ -52,6 +52,8 @@ use crate::source::ObjectRef;
         .message("delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"),
     validation = Rule::new("!has(self.files) || self.files.layout != 'Single' || !has(self.delivery) || self.delivery.mode != 'Direct' || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) == 'None')")
         .message("files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file"),
+    validation = Rule::new("!has(self.workers) || !has(self.chunking) || !has(self.chunking.parallelism) || self.workers <= self.chunking.parallelism")
+        .message("workers: at most chunking.parallelism, since each worker opens at least one connection"),
 )]
 pub struct ExportJobSpec {
     /// The ExportSource to read.
