@@ -2,10 +2,16 @@
 # Formats and lints of every language in the tree.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+deny_version=0.20.2
 
 cargo fmt --all --check
 cargo clippy --locked --workspace --all-targets -- -D warnings
-if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
+deny=${PGEXPORT_STATE:-.state}/tools/bin/cargo-deny
+if [[ ! -x $deny ]]; then
+  echo "lint: building cargo-deny $deny_version (about 2 minutes, once)"
+  cargo install --quiet --locked cargo-deny --version "$deny_version" --root "${PGEXPORT_STATE:-.state}/tools" --no-default-features
+fi
+"$deny" --offline check --hide-inclusion-graph bans licenses sources
 
 unformatted=$(cd e2e/cluster && gofmt -l .)
 [[ -z $unformatted ]] || { echo "gofmt: $unformatted" >&2; exit 1; }
