@@ -11,7 +11,7 @@ if [[ ! -x $deny ]]; then
   echo "lint: building cargo-deny $deny_version (about 2 minutes, once)"
   cargo install --quiet --locked cargo-deny --version "$deny_version" --root "${PGEXPORT_STATE:-.state}/tools" --no-default-features
 fi
-"$deny" --offline check --hide-inclusion-graph bans licenses sources
+"$deny" --locked check --hide-inclusion-graph bans licenses sources
 
 unformatted=$(cd e2e/cluster && gofmt -l .)
 [[ -z $unformatted ]] || { echo "gofmt: $unformatted" >&2; exit 1; }
