@@ -1,7 +1,7 @@
 //! Reads the counters of running workers at their pods' addresses. Losing them loses the display of progress, nothing else:
 //! no error of it is ever more than a missing answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,9 +62,9 @@ impl Poller {
         sum(self.lock().get(job_uid))
     }
 
-    /// Forgets a Job.
-    pub fn forget(&self, job_uid: &str) {
-        self.lock().remove(job_uid);
+    /// Forgets a Job, and those that are not known: their end may have passed while the watch was down.
+    pub fn forget(&self, job_uid: &str, known: &HashSet<String>) {
+        self.lock().retain(|uid, _| uid != job_uid && known.contains(uid));
     }
 
     async fn ask(&self, address: IpAddr) -> Option<WorkerProgress> {
@@ -113,6 +113,18 @@ mod tests {
             WorkerProgress { chunks: 8, chunks_exported: 5, chunks_transferred: 0, rows: 150, bytes: 20 };
         assert_eq!(sum(Some(&pods)), Some(expected));
         assert_eq!(sum(None), None);
+    }
+
+    #[test]
+    fn jobs_that_are_gone_are_forgotten() {
+        let poller = Poller::default();
+        for uid in ["gone", "known", "unknown"] {
+            let pods = HashMap::from([("pod".to_owned(), WorkerProgress::default())]);
+            poller.lock().insert(uid.to_owned(), pods);
+        }
+        poller.forget("gone", &HashSet::from(["gone".to_owned(), "known".to_owned()]));
+        let left = ["gone", "known", "unknown"].map(|uid| poller.last(uid).is_some());
+        assert_eq!(left, [false, true, false]);
     }
 
     #[tokio::test]

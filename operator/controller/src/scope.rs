@@ -197,7 +197,8 @@ async fn follow_jobs(
     };
     let touched = |job: &Job| {
         if job.meta().deletion_timestamp.is_some() {
-            context.progress.forget(job.uid().as_deref().unwrap_or_default());
+            let known = context.stores.jobs.state().iter().filter_map(|job| job.uid()).collect();
+            context.progress.forget(job.uid().as_deref().unwrap_or_default(), &known);
         }
         queues.child(job);
     };
