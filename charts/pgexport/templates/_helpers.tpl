@@ -35,6 +35,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* What the controller gives worker pods where an ExportJob does not say, as its podTemplate would. */ -}}
+{{- define "pgexport.workerDefaults" -}}
+{{- $defaults := dict }}
+{{- range $field := list "resources" "nodeSelector" "tolerations" }}
+{{- with index $.Values.worker $field }}
+{{- $_ := set $defaults $field . }}
+{{- end }}
+{{- end }}
+{{- toJson $defaults }}
+{{- end }}
+
 {{- define "pgexport.image" -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
@@ -46,7 +57,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch]
 - apiGroups: [pgexport.dev]
   resources: [exportjobs/status, exportsources/status, exportsinks/status]
-  verbs: [update, patch]
+  verbs: [update]
 # To own Jobs with blockOwnerDeletion, where the cluster asks for it.
 - apiGroups: [pgexport.dev]
   resources: [exportjobs/finalizers, exportsources/finalizers, exportsinks/finalizers]

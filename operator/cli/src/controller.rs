@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use pgexport_api::job::PodTemplate;
 use pgexport_controller::Config;
 
 /// Reconcile ExportSources, ExportSinks and ExportJobs.
@@ -17,6 +18,9 @@ pub(crate) struct Args {
     /// What workers log, as `RUST_LOG` takes it, such as `debug`.
     #[arg(long, env = "PGEXPORT_WORKER_LOG", value_name = "FILTER")]
     worker_log_filter: Option<String>,
+    /// What worker pods ask for where their ExportJob does not say, as JSON with the fields of `podTemplate`.
+    #[arg(long, env = "PGEXPORT_WORKER_DEFAULTS", value_name = "JSON", default_value = "{}", value_parser = pod_template)]
+    worker_defaults: PodTemplate,
     /// A Secret, in each namespace, to pull it with. May be repeated.
     #[arg(long = "image-pull-secret", value_name = "SECRET")]
     image_pull_secrets: Vec<String>,
@@ -28,6 +32,10 @@ pub(crate) struct Args {
     http_address: SocketAddr,
 }
 
+fn pod_template(json: &str) -> Result<PodTemplate, serde_json::Error> {
+    serde_json::from_str(json)
+}
+
 pub(crate) async fn main(args: Args) -> ExitCode {
     crate::log::init();
     let config = Config {
@@ -35,6 +43,7 @@ pub(crate) async fn main(args: Args) -> ExitCode {
         worker_image_pull_policy: args.worker_image_pull_policy,
         image_pull_secrets: args.image_pull_secrets,
         worker_log_filter: args.worker_log_filter,
+        worker_defaults: args.worker_defaults,
         namespaces: args.namespaces,
         http_address: args.http_address,
     };

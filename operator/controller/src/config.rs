@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use pgexport_api::job::PodTemplate;
+
 /// How the controller runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The image of worker pods; its entrypoint is the `pgexport` binary.
     pub worker_image: String,
@@ -13,6 +15,8 @@ pub struct Config {
     pub image_pull_secrets: Vec<String>,
     /// `RUST_LOG` of worker pods.
     pub worker_log_filter: Option<String>,
+    /// What worker pods ask for, those of probes included. An ExportJob's `podTemplate` overrides it field by field.
+    pub worker_defaults: PodTemplate,
     /// The namespaces to watch. Empty: all.
     pub namespaces: Vec<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.

@@ -56,6 +56,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             pull_policy: config.worker_image_pull_policy,
             pull_secrets: config.image_pull_secrets,
             log_filter: config.worker_log_filter,
+            defaults: config.worker_defaults,
         },
         metrics: Metrics::default(),
         stop: stop.clone(),

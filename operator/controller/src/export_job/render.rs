@@ -68,7 +68,8 @@ impl Rendering<'_> {
             owner: self.owner.clone(),
             attempt: child.attempt,
             policy,
-            deadline: Duration::from(deadline),
+            // Kubernetes counts from the Job's creation, and users from the start of its pods.
+            deadline: Duration::from(deadline).saturating_add(self.spec.deadlines.start.into()),
             mounts,
             template: self.spec.pod_template.as_ref(),
             image: self.image,
@@ -92,6 +93,10 @@ mod tests {
             pull_policy: Some("IfNotPresent".to_owned()),
             pull_secrets: vec!["pull".to_owned()],
             log_filter: Some("info".to_owned()),
+            defaults: serde_json::from_value(
+                json!({"nodeSelector": {"pool": "batch"}, "priorityClassName": "batch"}),
+            )
+            .unwrap(),
         }
     }
 

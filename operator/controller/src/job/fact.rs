@@ -1,5 +1,6 @@
 //! Plain facts about a Job and its pods, free of Kubernetes' shapes, for decisions to be made upon.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +19,9 @@ pub const GRACE_SECONDS: i64 = 60;
 /// The annotation that says whether an export streams to the sink or to the staging: `Direct` or `Staged`.
 pub const DELIVERY_ANNOTATION: &str = "pgexport.dev/delivery";
 
+/// The annotation that says how many pods, of an index each, have to start. The watch keeps no Job's spec.
+pub const WORKERS_ANNOTATION: &str = "pgexport.dev/workers";
+
 /// What is observed of a Job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobFacts {
@@ -33,9 +37,11 @@ pub struct JobFacts {
     pub deleting: Option<Timestamp>,
     /// Whether its export streams to the sink.
     pub direct: bool,
+    /// How many pods, of an index each, it takes.
+    pub workers: u32,
     /// Its pods.
     pub pods: Vec<PodFacts>,
-    /// Why no pod starts, where none runs.
+    /// Why a pod does not start; others may run meanwhile.
     pub trouble: Option<Trouble>,
     /// What its workers' endpoints said, added up.
     pub progress: Option<WorkerProgress>,
@@ -73,6 +79,8 @@ pub struct PodFacts {
     pub index: Option<u32>,
     /// Where its container stands.
     pub container: ContainerState,
+    /// When its container started.
+    pub started: Option<Timestamp>,
     /// When its grace period ends, where its deletion was asked for.
     pub deleting: Option<Timestamp>,
     /// Whether it is disrupted: drained, evicted, preempted.
@@ -120,11 +128,12 @@ impl JobFacts {
             created: created(job),
             deleting: job.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             direct: job.annotations().get(DELIVERY_ANNOTATION).is_some_and(|delivery| delivery == "Direct"),
-            trouble: if pods.iter().any(PodFacts::is_running) {
-                None
-            } else {
-                pods.iter().find_map(PodFacts::trouble)
-            },
+            workers: job
+                .annotations()
+                .get(WORKERS_ANNOTATION)
+                .and_then(|workers| workers.parse().ok())
+                .unwrap_or(1),
+            trouble: pods.iter().find_map(PodFacts::trouble),
             pods,
             progress: None,
             state,
@@ -138,17 +147,43 @@ impl JobFacts {
         self.pods.iter().any(|pod| !matches!(pod.container, ContainerState::Waiting(_)))
     }
 
-    /// Whether a pod of it runs now.
+    /// How many of its indexes have a pod that runs, or ran. Quota and nodes may admit some pods and not others.
     #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.pods.iter().any(PodFacts::is_running)
+    pub fn started_workers(&self) -> u32 {
+        let started = self.pods.iter().filter(|pod| !matches!(pod.container, ContainerState::Waiting(_)));
+        let indexes: BTreeSet<u32> = started.map(|pod| pod.index.unwrap_or(0)).collect();
+        u32::try_from(indexes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether each of its indexes has a pod that runs, or ran.
+    #[must_use]
+    pub fn has_started_all(&self) -> bool {
+        self.started_workers() >= self.workers
+    }
+
+    /// Whether the pods of some indexes are not there.
+    #[must_use]
+    pub fn lacks_pods(&self) -> bool {
+        let indexes: BTreeSet<u32> = self.pods.iter().map(|pod| pod.index.unwrap_or(0)).collect();
+        u32::try_from(indexes.len()).unwrap_or(u32::MAX) < self.workers
+    }
+
+    /// Whether a pod of it runs now, as far as that can be known: one that is lost does not count.
+    #[must_use]
+    pub fn is_running(&self, now: Timestamp) -> bool {
+        self.pods.iter().any(|pod| pod.is_running() && !pod.is_lost(now))
+    }
+
+    /// A pod that is lost with its node. Kubernetes waits for its end, and puts no other one in its place.
+    #[must_use]
+    pub fn lost_pod(&self, now: Timestamp) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.is_lost(now))
     }
 
     /// Whether a pod waits for its container to start, or is not there yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.pods.is_empty()
-            || self.pods.iter().any(|pod| matches!(pod.container, ContainerState::Waiting(_)))
+        self.lacks_pods() || self.pods.iter().any(|pod| matches!(pod.container, ContainerState::Waiting(_)))
     }
 
     /// Whether it may still do something.
@@ -215,6 +250,7 @@ impl PodFacts {
                 .get("batch.kubernetes.io/job-completion-index")
                 .and_then(|index| index.parse().ok()),
             container: container(&status),
+            started: started(&status),
             deleting: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             disrupted: condition("DisruptionTarget").is_some_and(|condition| condition.status == "True"),
             address: status.pod_ip.as_deref().and_then(|address| address.parse().ok()),
@@ -227,9 +263,15 @@ impl PodFacts {
         self.container == ContainerState::Running
     }
 
+    /// Whether it stays Terminating long after its grace period, without an end: its node is gone, say.
+    #[must_use]
+    pub fn is_lost(&self, now: Timestamp) -> bool {
+        !matches!(self.container, ContainerState::Ended(_))
+            && self.deleting.is_some_and(|end| now >= end + LOST_AFTER)
+    }
+
     fn is_gone(&self, now: Timestamp) -> bool {
-        matches!(self.container, ContainerState::Ended(_))
-            || self.deleting.is_some_and(|end| now >= end + LOST_AFTER)
+        matches!(self.container, ContainerState::Ended(_)) || self.is_lost(now)
     }
 
     fn trouble(&self) -> Option<Trouble> {
@@ -299,6 +341,13 @@ fn container(status: &core::PodStatus) -> ContainerState {
         _ if state.is_some_and(|state| state.running.is_some()) => ContainerState::Running,
         _ => ContainerState::Waiting(trouble::of_pod(status)),
     }
+}
+
+fn started(status: &core::PodStatus) -> Option<Timestamp> {
+    let state = status.container_statuses.iter().flatten().next()?.state.as_ref()?;
+    let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+    let ended = state.terminated.as_ref().and_then(|ended| ended.started_at.as_ref());
+    running.or(ended).map(|time| time.0)
 }
 
 #[cfg(test)]

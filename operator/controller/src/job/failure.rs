@@ -14,10 +14,7 @@ pub fn of_job(job: &JobFacts, deadline: &str) -> Failure {
         .map(|(pod, ended, report)| (ended.at, report.cloned().unwrap_or_else(|| without_report(pod, ended))))
         .max_by_key(|(at, failure)| (weight(failure.reason), *at))
         .map(|(_, failure)| failure);
-    let timed_out = match &job.state {
-        JobState::Failing { reason, .. } | JobState::Failed { reason } => reason == "DeadlineExceeded",
-        JobState::Active | JobState::Complete => false,
-    };
+    let timed_out = has_timed_out(job);
     match worst {
         // Pods that were stopped at the deadline say that they were interrupted.
         worst if timed_out && worst.as_ref().is_none_or(|failure| weight(failure.reason) < 4) => {
@@ -34,6 +31,15 @@ pub fn of_job(job: &JobFacts, deadline: &str) -> Failure {
             Reason::WorkerLost,
             format!("Job {} failed, and none of its pods is left to say why", job.name),
         ),
+    }
+}
+
+/// Whether it ended at its deadline.
+#[must_use]
+pub fn has_timed_out(job: &JobFacts) -> bool {
+    match &job.state {
+        JobState::Failing { reason, .. } | JobState::Failed { reason } => reason == "DeadlineExceeded",
+        JobState::Active | JobState::Complete => false,
     }
 }
 
@@ -116,6 +122,7 @@ mod tests {
             }),
             deleting: None,
             disrupted: false,
+            started: None,
             address: None,
         }
     }
@@ -128,6 +135,7 @@ mod tests {
             state: JobState::Failed { reason: reason.to_owned() },
             deleting: None,
             direct: false,
+            workers: 1,
             pods,
             trouble: None,
             progress: None,

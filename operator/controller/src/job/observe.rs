@@ -76,7 +76,7 @@ pub async fn facts(
     let facts = stored_facts(context, job);
     // The last words of an ended Job's pods, and whether a pod of one that is overdue has really not started, are asked
     // for: the store may lag, and these decide.
-    let is_overdue = !facts.has_started() && now > facts.created + PATIENCE;
+    let is_overdue = !facts.has_started_all() && now > facts.created + PATIENCE;
     let mut facts = if facts.state != JobState::Active || is_overdue {
         let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
         let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={}", facts.name));
@@ -89,7 +89,8 @@ pub async fn facts(
         facts
     };
     if facts.state == JobState::Active {
-        if !facts.is_running() && facts.trouble.is_none() && now > facts.created + PATIENCE {
+        let is_short = !facts.is_running(now) || !facts.has_started_all();
+        if is_short && facts.trouble.is_none() && now > facts.created + PATIENCE {
             facts.trouble = trouble_by_events(context, namespace, &facts).await?;
         }
         facts.progress = context.progress.poll(&facts).await;
@@ -111,7 +112,7 @@ async fn trouble_by_events(
         .find(|pod| matches!(pod.container, super::fact::ContainerState::Waiting(_)))
     {
         Some(pod) => &pod.uid,
-        None if facts.pods.is_empty() => &facts.uid,
+        None if facts.lacks_pods() => &facts.uid,
         None => return Ok(None),
     };
     let events: Api<Event> = Api::namespaced(context.client.clone(), namespace);

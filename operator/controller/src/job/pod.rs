@@ -24,7 +24,7 @@ const SECRET_MODE: i32 = 0o440;
 const TMP_SIZE: &str = "256Mi";
 
 /// What the controller's installation says about worker pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerImage {
     /// The image.
     pub image: String,
@@ -34,6 +34,8 @@ pub struct WorkerImage {
     pub pull_secrets: Vec<String>,
     /// `RUST_LOG` of the worker.
     pub log_filter: Option<String>,
+    /// What pods ask for, where their ExportJob does not say: probes have none.
+    pub defaults: PodTemplate,
 }
 
 /// The pod of a role.
@@ -46,6 +48,7 @@ pub fn spec(
     template: Option<&PodTemplate>,
 ) -> PodSpec {
     let (volumes, volume_mounts) = volumes(config_map, mounts);
+    let template = with_defaults(template, &image.defaults);
     let pull_secrets: Vec<LocalObjectReference> =
         image.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     PodSpec {
@@ -55,11 +58,9 @@ pub fn spec(
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-        node_selector: template.and_then(|template| template.node_selector.clone()),
-        tolerations: template
-            .map(|template| template.tolerations.clone())
-            .filter(|tolerations| !tolerations.is_empty()),
-        priority_class_name: template.and_then(|template| template.priority_class_name.clone()),
+        node_selector: template.node_selector,
+        tolerations: (!template.tolerations.is_empty()).then_some(template.tolerations),
+        priority_class_name: template.priority_class_name,
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -86,9 +87,7 @@ pub fn spec(
                 protocol: Some("TCP".to_owned()),
                 ..ContainerPort::default()
             }]),
-            resources: Some(
-                template.and_then(|template| template.resources.clone()).unwrap_or_else(default_resources),
-            ),
+            resources: Some(template.resources.unwrap_or_else(default_resources)),
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
                 read_only_root_filesystem: Some(true),
@@ -108,6 +107,24 @@ pub fn spec(
     }
 }
 
+/// What an ExportJob says, field by field, and what the installation says where it is silent.
+fn with_defaults(template: Option<&PodTemplate>, defaults: &PodTemplate) -> PodTemplate {
+    let Some(template) = template else { return defaults.clone() };
+    let tolerations =
+        if template.tolerations.is_empty() { &defaults.tolerations } else { &template.tolerations };
+    PodTemplate {
+        resources: template.resources.as_ref().or(defaults.resources.as_ref()).cloned(),
+        node_selector: template.node_selector.as_ref().or(defaults.node_selector.as_ref()).cloned(),
+        tolerations: tolerations.clone(),
+        priority_class_name: template
+            .priority_class_name
+            .as_ref()
+            .or(defaults.priority_class_name.as_ref())
+            .cloned(),
+    }
+}
+
+/// Without a limit of CPU: a worker that is throttled keeps its snapshot, and with it the database's dead rows, for longer.
 fn default_resources() -> ResourceRequirements {
     let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
         pairs.iter().map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned()))).collect()

@@ -13,7 +13,7 @@ use pgexport_api::exit::ExitCode;
 use pgexport_api::job::PodTemplate;
 use pgexport_api::naming;
 
-use super::fact::DELIVERY_ANNOTATION;
+use super::fact::{DELIVERY_ANNOTATION, WORKERS_ANNOTATION};
 use super::mount::Mounts;
 use super::pod::{self, WorkerImage};
 
@@ -116,11 +116,16 @@ pub fn labels(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
 pub fn job(blueprint: &Blueprint<'_>) -> Job {
     let labels = labels(blueprint);
     let annotations = match blueprint.policy {
-        Policy::StagedExport { .. } => Some("Staged"),
-        Policy::DirectExport => Some("Direct"),
+        Policy::StagedExport { workers } => Some(("Staged", workers)),
+        Policy::DirectExport => Some(("Direct", 1)),
         Policy::Transfer | Policy::Probe => None,
     }
-    .map(|delivery| BTreeMap::from([(DELIVERY_ANNOTATION.to_owned(), delivery.to_owned())]));
+    .map(|(delivery, workers)| {
+        BTreeMap::from([
+            (DELIVERY_ANNOTATION.to_owned(), delivery.to_owned()),
+            (WORKERS_ANNOTATION.to_owned(), workers.to_string()),
+        ])
+    });
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
         spec: Some(pod::spec(

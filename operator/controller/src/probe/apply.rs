@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use pgexport_api::order::Order;
 
-use super::decide::{Action, PROBE_DEADLINE, job_name};
+use super::decide::{Action, LONGEST_RUN, LONGEST_START, job_name};
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::job::apply::{delete_job, ensure_job, ensure_order};
@@ -61,7 +61,7 @@ impl Rendering<'_> {
             owner: self.owner.clone(),
             attempt: number,
             policy: Policy::Probe,
-            deadline: PROBE_DEADLINE,
+            deadline: LONGEST_START.saturating_add(LONGEST_RUN),
             mounts: &self.mounts,
             template: None,
             image: self.image,
@@ -116,7 +116,13 @@ mod tests {
         }))
         .unwrap();
         let postgres = source.spec.postgres.clone();
-        let image = WorkerImage { image: "example/pgexport:1.0.0".to_owned(), ..WorkerImage::default() };
+        let defaults = serde_json::from_value(json!({
+            "resources": {"limits": {"cpu": "2", "memory": "256Mi"}},
+            "tolerations": [{"key": "batch", "operator": "Exists"}]
+        }))
+        .unwrap();
+        let image =
+            WorkerImage { image: "example/pgexport:1.0.0".to_owned(), defaults, ..WorkerImage::default() };
         let rendering = Rendering {
             namespace: "exports",
             owner: source.controller_owner_ref(&()).map(blocking).unwrap(),

@@ -16,8 +16,10 @@ use crate::event::Notice;
 use crate::job::fact::{JobFacts, JobState};
 use crate::job::failure::{self, sentence};
 
-/// How long a probe may take, its start included.
-pub const PROBE_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a probe's pod may take to start: nodes may have to be added, and images to be pulled.
+pub const LONGEST_START: Duration = Duration::from_mins(5);
+/// How long a probe may take from the start of its container.
+pub const LONGEST_RUN: Duration = Duration::from_mins(1);
 /// The wait after the first failure; each one doubles it.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 /// The longest wait.
@@ -236,8 +238,14 @@ impl Draft<'_> {
     }
 
     fn under_way(&mut self, probe: &ProbeStatus, job: &JobFacts) {
-        let late = SignedDuration::try_from(PROBE_DEADLINE).unwrap_or(SignedDuration::MAX);
-        if self.now >= job.created + late {
+        let started = job.pods.iter().filter_map(|pod| pod.started).min();
+        let (since, longest) = match started {
+            Some(started) => (started, LONGEST_RUN),
+            None if job.has_started() => (job.created, LONGEST_START.saturating_add(LONGEST_RUN)),
+            None => (job.created, LONGEST_START),
+        };
+        let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+        if self.now >= since + longest {
             self.failed(probe, &probe_failure(job));
             return;
         }
@@ -347,13 +355,14 @@ fn probe_failure(job: &JobFacts) -> Failure {
     if let (false, Some(trouble)) = (job.has_started(), &job.trouble) {
         return failure::failure(trouble.reason, &trouble.message);
     }
-    let seconds = PROBE_DEADLINE.as_secs();
     if !job.has_started() {
+        let seconds = LONGEST_START.as_secs();
         return failure::failure(
             Reason::PodNotStarted,
             format!("no pod of Job {} ran within {seconds} s", job.name),
         );
     }
+    let seconds = LONGEST_RUN.as_secs();
     let found = failure::of_job(job, &format!("{seconds} s"));
     if found.reason == Reason::DeadlineExceeded || job.state == JobState::Active {
         let message = format!("the probe did not end within {seconds} s");

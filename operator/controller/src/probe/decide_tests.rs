@@ -134,6 +134,7 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         state: JobState::Active,
         deleting: None,
         direct: false,
+        workers: 1,
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,
@@ -148,6 +149,7 @@ fn pod(container: ContainerState) -> PodFacts {
         container,
         deleting: None,
         disrupted: false,
+        started: None,
         address: None,
     }
 }
@@ -263,7 +265,7 @@ fn a_sink_that_becomes_a_staging_is_probed_as_such() {
 }
 
 #[test]
-fn a_pod_that_does_not_start_is_told_at_once_and_given_up_after_a_minute() {
+fn a_pod_that_does_not_start_is_told_at_once_and_given_up_after_five_minutes() {
     let mut story = Story::new();
     story.after(0);
     let trouble = Trouble { reason: Reason::ImagePullFailed, message: "image x cannot be pulled".to_owned() };
@@ -273,7 +275,9 @@ fn a_pod_that_does_not_start_is_told_at_once_and_given_up_after_a_minute() {
         (story.ready(), story.state.probe.clone().unwrap().time),
         (("False", "ImagePullFailed"), None)
     );
-    story.after(55);
+    story.after(294);
+    assert_eq!(story.state.probe.clone().unwrap().time, None);
+    story.after(1);
     assert_eq!(
         (story.ready(), story.state.probe.clone().unwrap().failures),
         (("False", "ImagePullFailed"), 1)
@@ -285,8 +289,12 @@ fn a_pod_that_does_not_start_is_told_at_once_and_given_up_after_a_minute() {
 fn a_probe_that_hangs_says_so_without_naming_a_field() {
     let mut story = Story::new();
     story.after(0);
-    story.job.as_mut().unwrap().pods = vec![pod(ContainerState::Running)];
-    story.after(60);
+    // Scheduling and pulling took four minutes of their own.
+    let started = Some(story.now + SignedDuration::from_mins(4));
+    story.job.as_mut().unwrap().pods = vec![PodFacts { started, ..pod(ContainerState::Running) }];
+    story.after(299);
+    assert_eq!(story.ready(), ("Unknown", "Probing"));
+    story.after(1);
     let ready = find(&story.state.conditions, ConditionType::Ready).unwrap();
     assert!(
         ready.message.contains("did not end within 60 s") && !ready.message.contains("deadlines"),

@@ -222,6 +222,7 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         state: JobState::Active,
         deleting: None,
         direct: false,
+        workers: 1,
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,
@@ -277,6 +278,7 @@ fn pod(container: ContainerState) -> PodFacts {
         container,
         deleting: None,
         disrupted: false,
+        started: None,
         address: None,
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{self, ConditionType, Truth};
 use pgexport_api::job::{ChildKind, Output};
 use pgexport_api::order::Refusal;
-use pgexport_api::report::{Delivered, Exported, Outcome};
+use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
 use super::draft::{Draft, SOON, human_duration, number, signed};
@@ -20,6 +20,8 @@ use crate::job::failure;
 const POLL: Duration = Duration::from_secs(3);
 /// How often a Job that is coming to its end is looked at.
 const ENDING: Duration = Duration::from_secs(10);
+/// The reason while some of a Job's pods have started, and others have not.
+const PARTLY: &str = "PartlyStarted";
 
 /// Supervises an attempt, which is its first run and the reruns of it.
 pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
@@ -50,7 +52,11 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
             failed::failed(draft, attempt, &failure::failure(Reason::WorkerLost, deleted));
         }
         _ if job.has_settled(draft.now) => {
-            let failure = failure::of_job(job, &deadline_field(draft, run.kind));
+            let failure = if failure::has_timed_out(job) && !has_run(draft, run, job) {
+                not_started(job)
+            } else {
+                failure::of_job(job, &deadline_field(draft, run.kind))
+            };
             failed::failed(draft, attempt, &failure);
         }
         JobState::Active if job.is_live() => under_way(draft, run, job),
@@ -89,6 +95,14 @@ pub fn ensure(draft: &mut Draft<'_>, child: Child) {
 }
 
 fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
+    if let Some(pod) = job.lost_pod(draft.now) {
+        // Kubernetes would wait for its end, until somebody removes the node.
+        let message = format!("pod {} is lost with its node: Job {} is given up", pod.name, job.name);
+        draft.act(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
+        draft.reconciling("Ending", &message);
+        draft.wake_in(ENDING);
+        return;
+    }
     watch(draft, run, job);
     let goes_on = draft.status.phase.is_some_and(|phase| !phase.is_terminal());
     if goes_on && job.is_waiting() && draft.verdict.is_ok() {
@@ -97,15 +111,9 @@ fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 }
 
 fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
-    let (kind, doing) = match run.kind {
-        ChildKind::Export => (ConditionType::Exported, "Exporting"),
-        ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
-    };
-    // Pods that ran may be gone; that they did is remembered.
-    let has_run =
-        condition::find(&draft.prior.conditions, kind).is_some_and(|condition| condition.reason == doing);
-    if !has_run && !job.has_started() {
-        starting(draft, run, job, doing);
+    let (kind, doing) = doing(run.kind);
+    if !was_under_way(draft, run.kind) && !job.has_started_all() {
+        starting(draft, run, job);
         return;
     }
     draft.condition(kind, Truth::False, doing, "not all chunks are done");
@@ -114,7 +122,7 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
         draft.set_failures(failures);
     }
     draft.status.progress = Some(progress::under_way(draft.status.progress.as_ref(), run.kind, job));
-    match job.trouble.as_ref().filter(|_| !job.is_running()) {
+    match job.trouble.as_ref().filter(|_| !job.is_running(draft.now)) {
         Some(trouble) => {
             draft.stalled(trouble.reason, &format!("{}; {}", trouble.message, trouble.reason.hint()));
         }
@@ -123,15 +131,53 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     draft.wake_in(POLL);
 }
 
-fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts, doing: &str) {
+/// The condition of a kind of Job, and its reason while all of its pods have started.
+fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
+    match kind {
+        ChildKind::Export => (ConditionType::Exported, "Exporting"),
+        ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
+    }
+}
+
+/// Whether all pods were seen to have started. Pods that ran may be gone; that they did is remembered.
+fn was_under_way(draft: &Draft<'_>, kind: ChildKind) -> bool {
+    let (kind, doing) = doing(kind);
+    condition::find(&draft.prior.conditions, kind).is_some_and(|condition| condition.reason == doing)
+}
+
+/// Whether any of its pods ran, as far as that was seen.
+fn has_run(draft: &Draft<'_>, run: Child, job: &JobFacts) -> bool {
+    let (kind, _) = doing(run.kind);
+    let partly = condition::find(&draft.prior.conditions, kind).is_some_and(|found| found.reason == PARTLY);
+    partly || was_under_way(draft, run.kind) || job.has_started()
+}
+
+/// What keeps a Job from starting.
+fn not_started(job: &JobFacts) -> Failure {
+    match &job.trouble {
+        Some(trouble) => failure::failure(trouble.reason, format!("Job {}: {}", job.name, trouble.message)),
+        None => failure::failure(Reason::PodNotStarted, format!("no pod of Job {} ran", job.name)),
+    }
+}
+
+fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     let is_first = run.kind == ChildKind::Export && run.attempt == 1;
     let deadline = draft.start_deadline(is_first, job.created);
-    let trouble = job.trouble.as_ref().map_or_else(
-        || failure::failure(Reason::PodNotStarted, format!("no pod of Job {} runs yet", job.name)),
-        |trouble| failure::failure(trouble.reason, format!("Job {}: {}", job.name, trouble.message)),
-    );
+    let started = job.started_workers();
+    let count = if started == 0 { "no pod".to_owned() } else { format!("{started} of {} pods", job.workers) };
+    let trouble = match &job.trouble {
+        None => failure::failure(Reason::PodNotStarted, format!("{count} of Job {} started yet", job.name)),
+        Some(_) => not_started(job),
+    };
+    if started > 0 {
+        // Those that run go on exporting what they can.
+        let message = format!("{count} have started");
+        draft.condition(doing(run.kind).0, Truth::False, PARTLY, &message);
+        draft.status.progress = Some(progress::under_way(draft.status.progress.as_ref(), run.kind, job));
+    }
     if draft.now >= deadline {
-        let message = format!("{}; no pod was running within {}", trouble.message, draft.start_field());
+        let had = if started == 0 { "no pod was running" } else { "not all pods were running" };
+        let message = format!("{}; {had} within {}", trouble.message, draft.start_field());
         draft.fail(&failure::failure(trouble.reason, message));
         return;
     }
@@ -139,7 +185,9 @@ fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts, doing: &str) {
         draft.record_error(&trouble);
         draft.stalled(trouble.reason, &failure::sentence(&trouble));
     } else {
-        draft.reconciling("Starting", &format!("{doing}: attempt {} is starting", number(run)));
+        let progress = if started == 0 { String::new() } else { format!(", {count} have started") };
+        let message = format!("{}: attempt {} is starting{progress}", doing(run.kind).1, number(run));
+        draft.reconciling("Starting", &message);
     }
     draft.wake_at(deadline);
     draft.wake_in(SOON);
@@ -200,7 +248,8 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
         ChildKind::Export => ("run", deadlines.run),
         ChildKind::Transfer => ("transfer", deadlines.transfer),
     };
-    format!("spec.deadlines.{field} ({})", human_duration(signed(deadline.into())))
+    let deadline = human_duration(signed(deadline.into()));
+    format!("spec.deadlines.{field} ({deadline}) after {}", draft.start_field())
 }
 
 /// `1 file`, `2 files`.

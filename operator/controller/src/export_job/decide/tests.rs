@@ -79,6 +79,7 @@ impl Story {
             state: JobState::Active,
             deleting: None,
             direct: false,
+            workers: 1,
             pods: vec![pod(ContainerState::Waiting(None))],
             trouble: None,
             progress: None,
@@ -133,6 +134,7 @@ fn pod(container: ContainerState) -> PodFacts {
         container,
         deleting: None,
         disrupted: false,
+        started: None,
         address: None,
     }
 }
@@ -486,6 +488,112 @@ fn a_failing_job_is_waited_for_until_its_pods_are_gone_or_lost() {
     story.after(1);
     assert_eq!(story.status.phase, Some(Phase::Failed));
     assert!(story.message().contains("spec.deadlines.run (6h)"), "{}", story.message());
+}
+
+#[test]
+fn a_job_whose_pod_is_lost_with_its_node_is_given_up() {
+    let end = at("2026-11-23T11:00:00Z");
+    let cases = [
+        // When, where the container stands, and whether the pod counts as running and as lost.
+        ("2026-11-23T11:01:59Z", ContainerState::Running, true, false),
+        ("2026-11-23T11:02:00Z", ContainerState::Running, false, true),
+        ("2026-11-23T11:02:00Z", ContainerState::Waiting(None), false, true),
+        ("2026-11-23T11:02:00Z", ended(143, None), false, false),
+    ];
+    for (now, container, is_running, is_lost) in cases {
+        let mut story = Story::exporting(job(&json!({})));
+        story.last().pods = vec![PodFacts { deleting: Some(end), ..pod(container.clone()) }];
+        story.now = at(now);
+        let now = story.now;
+        assert_eq!(story.last().is_running(now), is_running, "{now} {container:?}");
+        let decision = story.decide();
+        let is_deleted = decision.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. }));
+        assert_eq!(is_deleted, is_lost, "{now} {container:?}");
+        if is_lost {
+            assert!(story.message().contains("pod pod is lost with its node"), "{}", story.message());
+            story.last().deleting = Some(now);
+            story.after(180);
+            assert_eq!(story.status.last_error.as_ref().unwrap().reason, Reason::WorkerLost);
+            assert_eq!(story.status.phase, Some(Phase::Pending), "another attempt follows");
+        }
+    }
+}
+
+#[test]
+fn a_job_of_which_some_pods_do_not_start_is_starting() {
+    let indexed = |index: u32, container: ContainerState| PodFacts { index: Some(index), ..pod(container) };
+    let running = |index: u32| indexed(index, ContainerState::Running);
+    let waiting = |index: u32| indexed(index, ContainerState::Waiting(None));
+    let quota = || Trouble {
+        reason: Reason::PodNotStarted,
+        message: "no pod can be created: exceeded quota".to_owned(),
+    };
+    let cases = [
+        // The pods of four workers, what is wrong, and the reasons of Exported and Stalled.
+        (vec![], Some(quota()), ("Starting", Some("PodNotStarted"))),
+        (vec![running(0), running(1)], Some(quota()), ("PartlyStarted", Some("PodNotStarted"))),
+        (vec![running(0), running(1), waiting(2), waiting(3)], None, ("PartlyStarted", None)),
+        // A pod that was replaced started only one index.
+        (vec![indexed(0, ended(1, None)), running(0), running(1), running(2)], None, ("PartlyStarted", None)),
+        (vec![running(0), running(1), running(2), running(3)], None, ("Exporting", None)),
+        (vec![running(0), running(1), running(2), indexed(3, ended(0, None))], None, ("Exporting", None)),
+    ];
+    for (pods, trouble, (exporting, stalled)) in cases {
+        let mut story = Story::new(job(&json!({"workers": 4})));
+        let decision = story.decide();
+        story.create(&decision);
+        let has_trouble = trouble.is_some();
+        *story.last() = JobFacts { workers: 4, pods: pods.clone(), trouble, ..story.last().clone() };
+        story.after(60);
+        let condition = find(&story.status.conditions, ConditionType::Exported).unwrap();
+        assert_eq!((condition.reason.as_str(), story.stalled()), (exporting, stalled), "{pods:?}");
+
+        let all = exporting == "Exporting";
+        story.after(15 * 60);
+        let phase = if all { Phase::Exporting } else { Phase::Failed };
+        assert_eq!(story.status.phase, Some(phase), "{pods:?}");
+        if !all {
+            let error = story.status.last_error.as_ref().unwrap();
+            assert_eq!(error.reason, Reason::PodNotStarted);
+            assert_eq!(error.message.contains("exceeded quota"), has_trouble, "{}", error.message);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_ends_at_its_deadline_without_a_start_says_what_kept_it() {
+    let cases = [
+        (false, None, Reason::PodNotStarted),
+        (false, Some(Reason::ImagePullFailed), Reason::ImagePullFailed),
+        (true, None, Reason::DeadlineExceeded),
+    ];
+    for (has_run, trouble, reason) in cases {
+        let mut story = Story::new(job(&json!({})));
+        let decision = story.decide();
+        story.create(&decision);
+        if has_run {
+            story.run();
+            story.after(1);
+        }
+        // The Job controller has removed its pods.
+        *story.last() = JobFacts {
+            state: JobState::Failed { reason: "DeadlineExceeded".to_owned() },
+            pods: vec![],
+            trouble: trouble.map(|reason| Trouble { reason, message: "it did not start".to_owned() }),
+            ..story.last().clone()
+        };
+        story.after(7 * 3600);
+        assert_eq!(story.status.last_error.as_ref().unwrap().reason, reason);
+    }
+}
+
+#[test]
+fn an_object_that_nobody_has_looked_at_is_pending() {
+    let mut story = Story::new(job(&json!({})));
+    story.status = serde_json::from_value(json!({"observedGeneration": -1})).unwrap();
+    let decision = story.decide();
+    assert_eq!(story.status.observed_generation, Some(1));
+    assert!(matches!(decision.actions.as_slice(), [Action::EnsureJob(_)]), "{:?}", decision.actions);
 }
 
 #[test]
