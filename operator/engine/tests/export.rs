@@ -346,3 +346,43 @@ async fn at_the_gate_or_planned(room: &Room, order: &RunOrder) {
     }
     panic!("no plan");
 }
+
+/// The server plans for a minute: it computes what it takes for a constant.
+#[tokio::test]
+async fn planning_is_given_up_at_once() {
+    let room = Room::new("planning").await;
+    let admin = room.database.admin().await.unwrap();
+    let slow = "CREATE FUNCTION public.slow() RETURNS bool IMMUTABLE LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(60); RETURN true; END';
+                GRANT EXECUTE ON FUNCTION public.slow() TO PUBLIC";
+    admin.batch_execute(slow).await.unwrap();
+    let planning = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND state = 'active' AND query LIKE 'EXPLAIN%slow()%'";
+        admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    for dry in [true, false] {
+        let context =
+            room.context(room.order("SELECT f.id FROM findings f WHERE :chunk AND slow()", false), 0);
+        let cancel = context.cancel.clone();
+        let stop = async {
+            while planning().await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            cancel.cancel();
+            std::time::Instant::now()
+        };
+        let ended = async {
+            let ended = if dry {
+                export::preview(&context.order, Arc::clone(&context.secrets), &cancel).await.map(drop)
+            } else {
+                export::run(context).await.map(drop)
+            };
+            (ended, std::time::Instant::now())
+        };
+        let ((ended, end), stopped) = tokio::join!(ended, stop);
+        assert_eq!(ended.unwrap_err().reason(), Reason::Interrupted);
+        assert!(end - stopped < Duration::from_secs(4), "{:?}", end - stopped);
+        assert_eq!(planning().await, 0, "the server has given up too");
+    }
+}

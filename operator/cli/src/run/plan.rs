@@ -2,13 +2,14 @@
 
 use pgexport_api::order::DeliveryPath;
 use pgexport_engine::{Error, export};
+use tokio_util::sync::CancellationToken;
 
 use super::prepare::Prepared;
 
 /// Connects, plans, and prints the plan with the chunks' queries. Parameters stay placeholders.
-pub(crate) async fn print(prepared: &Prepared) -> Result<(), Error> {
+pub(crate) async fn print(prepared: &Prepared, cancel: &CancellationToken) -> Result<(), Error> {
     let order = &prepared.order;
-    let preview = export::preview(order, prepared.secrets.clone()).await?;
+    let preview = export::preview(order, prepared.secrets.clone(), cancel).await?;
     let plan = &preview.plan;
     println!("ExportJob {}/{}", order.run.namespace, order.run.name);
     println!("  server    PostgreSQL {} ({:?})", plan.server.version, plan.server.role);

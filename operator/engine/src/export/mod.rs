@@ -70,12 +70,14 @@ pub struct Preview {
 }
 
 /// Connects and plans, and exports nothing.
-pub async fn preview(order: &RunOrder, secrets: Arc<dyn Secrets>) -> Result<Preview> {
+pub async fn preview(
+    order: &RunOrder,
+    secrets: Arc<dyn Secrets>,
+    cancel: &CancellationToken,
+) -> Result<Preview> {
     let connector = Connector::new(&order.source.postgres, secrets);
-    let holder = Holder::begin(&connector, &application_name(&order.run, "plan")).await?;
-    let plan = plan::make(&holder, order).await;
+    let (holder, plan) = hold(order, &connector, "plan", cancel).await?;
     holder.finish().await;
-    let plan = plan?;
     let queries = plan
         .chunks
         .iter()
@@ -86,18 +88,31 @@ pub async fn preview(order: &RunOrder, secrets: Arc<dyn Secrets>) -> Result<Prev
 
 /// Takes the snapshot and plans.
 async fn begin(context: &Context) -> Result<(Holder, Plan)> {
-    let order = &context.order;
-    let holder = Holder::begin(&context.connector(), &application_name(&order.run, "snapshot")).await?;
+    let (holder, plan) = hold(&context.order, &context.connector(), "snapshot", &context.cancel).await?;
+    tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.snapshot.time, "planned");
+    context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
+    Ok((holder, plan))
+}
+
+/// Takes the snapshot and plans; `role` tells the connection from the run's other ones. Without a plan, the snapshot is let
+/// go.
+async fn hold(
+    order: &RunOrder,
+    connector: &Connector,
+    role: &str,
+    cancel: &CancellationToken,
+) -> Result<(Holder, Plan)> {
+    let name = application_name(&order.run, role);
+    let holder = tokio::select! {
+        holder = Holder::begin(connector, &name) => holder?,
+        () = cancel.cancelled() => return Err(interrupted()),
+    };
     let plan = tokio::select! {
         plan = plan::make(&holder, order) => plan,
-        () = context.cancel.cancelled() => Err(interrupted()),
+        () = cancel.cancelled() => Err(interrupted()),
     };
     match plan {
-        Ok(plan) => {
-            tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.snapshot.time, "planned");
-            context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
-            Ok((holder, plan))
-        }
+        Ok(plan) => Ok((holder, plan)),
         Err(error) => {
             holder.finish().await;
             Err(error)

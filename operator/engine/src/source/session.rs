@@ -124,6 +124,16 @@ impl Session {
         })
     }
 
+    /// Ends the transaction. A statement that nobody awaits any more is cancelled first: the server would take the ROLLBACK
+    /// only after it. It does not matter whether the server hears either, as nothing was written.
+    pub(super) async fn roll_back(&self) {
+        if self.state.busy.load(Relaxed) {
+            let _ = self.cancel().await;
+        }
+        let _ =
+            tokio::time::timeout(GOODBYE, self.batch(Stage::Run, "ending the transaction", "ROLLBACK")).await;
+    }
+
     /// Ends the session in order, and waits for it.
     pub async fn close(self) {
         let Self { client, state, .. } = self;

@@ -77,10 +77,9 @@ impl Holder {
         }
     }
 
-    /// Lets the snapshot go.
+    /// Lets the snapshot go, also while a statement of a plan that was given up still runs.
     pub async fn finish(self) {
-        // Nothing was written: it does not matter whether the server hears it.
-        let _ = self.session.batch(Stage::Run, "ending the snapshot's transaction", "ROLLBACK").await;
+        self.session.roll_back().await;
         self.session.close().await;
     }
 
@@ -153,7 +152,7 @@ impl Importer {
 
     /// Ends the transaction and the connection.
     pub async fn finish(self) {
-        let _ = self.session.batch(Stage::Run, "ending the transaction", "ROLLBACK").await;
+        self.session.roll_back().await;
         self.session.close().await;
     }
 }
