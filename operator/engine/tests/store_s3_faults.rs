@@ -6,6 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -17,8 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Forwards connections, each until the server has answered with so many bytes: the first number is for the first
-/// connection, and the last for all others.
-async fn proxy(server: SocketAddr, answers: &'static [u64]) -> SocketAddr {
+/// connection, and the last for all others. A connection's first answer comes late.
+async fn proxy(server: SocketAddr, answers: &'static [u64], late: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -29,6 +30,7 @@ async fn proxy(server: SocketAddr, answers: &'static [u64]) -> SocketAddr {
                 let (mut from_client, mut to_client) = client.into_split();
                 let (from_server, mut to_server) = TcpStream::connect(server).await.unwrap().into_split();
                 let requests = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+                tokio::time::sleep(late).await;
                 let _ = copy(&mut from_server.take(answer), &mut to_client).await;
                 let _ = to_client.shutdown().await;
                 requests.abort();
@@ -39,8 +41,12 @@ async fn proxy(server: SocketAddr, answers: &'static [u64]) -> SocketAddr {
 }
 
 async fn through(backend: &Backend, answers: &'static [u64]) -> Arc<dyn Store> {
+    through_slow(backend, answers, Duration::ZERO).await
+}
+
+async fn through_slow(backend: &Backend, answers: &'static [u64], late: Duration) -> Arc<dyn Store> {
     let Backend::S3 { peers, bucket } = backend else { unreachable!() };
-    let endpoint = Some(format!("http://{}", proxy(peers.s3.host, answers).await));
+    let endpoint = Some(format!("http://{}", proxy(peers.s3.host, answers, late).await));
     let target = Target::S3(S3 { endpoint, ..s3_target(peers, bucket) });
     store::open(&target, backend.secrets(), &Volumes::mounted("/")).unwrap()
 }
@@ -68,4 +74,16 @@ async fn a_request_whose_answer_is_lost_is_sent_again() {
     let store = through(&backend, &[0, 0, u64::MAX]).await;
     store.put("file", "x".into(), "x/y", PutMode::Replace).await.unwrap();
     assert_eq!(backend.bytes("file").await, b"x");
+}
+
+#[tokio::test]
+async fn an_upload_is_aborted_though_nobody_waited_for_its_beginning() {
+    let backend = Backend::s3().await;
+    let store = through_slow(&backend, &[u64::MAX], Duration::from_secs(1)).await;
+    let mut upload = store.upload("file", "x/y").await.unwrap();
+    let begun = tokio::time::timeout(Duration::from_millis(300), upload.part("x".into())).await;
+    assert!(begun.is_err(), "the caller gave up");
+    assert_eq!(backend.left_behind().await, ["from us/file"]);
+    upload.abort().await;
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
 }

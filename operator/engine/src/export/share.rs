@@ -76,13 +76,15 @@ impl ChunkFile {
         self.writer.write(data).await
     }
 
-    /// On an error the file has been given up.
-    async fn finish(mut self) -> Result<StoredChunk> {
+    /// Writes what is left, and waits until all is stored.
+    async fn tail(&mut self) -> Result<()> {
         let tail = self.framer.as_ref().map(Framer::tail).unwrap_or_default();
-        if let Err(error) = self.writer.write(tail).await {
-            self.writer.abort().await;
-            return Err(error);
-        }
+        self.writer.write(tail).await?;
+        self.writer.flush().await
+    }
+
+    /// On an error the file has been given up.
+    async fn finish(self) -> Result<StoredChunk> {
         let file = self.writer.finish().await?;
         Ok(StoredChunk { file, rows: self.rows, started: self.started, finished: Timestamp::now() })
     }
@@ -141,9 +143,14 @@ async fn stream<D: Destination>(
         if stop.is_cancelled() {
             return Err(interrupted());
         }
-        let mut importer = match connection.take() {
-            Some(importer) => importer,
-            None => join(context, plan, chunk).await?,
+        let mut importer = if let Some(mut importer) = connection.take() {
+            importer.rename(connection_name(context, chunk));
+            importer
+        } else {
+            tokio::select! {
+                importer = join(context, plan, chunk) => importer?,
+                () = stop.cancelled() => return Err(interrupted()),
+            }
         };
         let copied = copy(context, plan, chunk, &mut importer, destination, stop).await;
         kept.push((chunk, copied.map_err(|error| error.with_chunk(chunk))?));
@@ -157,8 +164,12 @@ async fn stream<D: Destination>(
 }
 
 async fn join(context: &Context, plan: &Plan, chunk: u32) -> Result<Importer> {
-    let name = application_name(&context.order.run, &format!("{chunk:05}"));
-    Importer::join(&context.connector(), &plan.snapshot, &name).await
+    Importer::join(&context.connector(), &plan.snapshot, &connection_name(context, chunk)).await
+}
+
+/// Tells people who look into `pg_stat_activity` which chunk is read.
+fn connection_name(context: &Context, chunk: u32) -> String {
+    application_name(&context.order.run, &format!("{chunk:05}"))
 }
 
 /// Exports one chunk.
@@ -173,7 +184,12 @@ async fn copy<D: Destination>(
     let (planned, _) = plan.chunk(chunk)?;
     let query = plan::chunk_query(&context.order, plan, planned)?;
     let mut file = destination.begin(chunk).await?;
-    match fill(context, &query, importer, &mut file, stop).await {
+    // The store may be slow, and the server too: whatever is waited for, a stop is obeyed.
+    let filled = tokio::select! {
+        filled = fill(context, &query, importer, &mut file) => filled,
+        () = stop.cancelled() => Err(interrupted()),
+    };
+    match filled {
         Ok(()) => destination.keep(chunk, file.finish().await?).await,
         Err(error) => {
             file.writer.abort().await;
@@ -182,26 +198,16 @@ async fn copy<D: Destination>(
     }
 }
 
-/// Reads a chunk's rows into its file.
-async fn fill(
-    context: &Context,
-    query: &str,
-    importer: &mut Importer,
-    file: &mut ChunkFile,
-    stop: &CancellationToken,
-) -> Result<()> {
+/// Reads a chunk's rows into its file, until all are stored.
+async fn fill(context: &Context, query: &str, importer: &mut Importer, file: &mut ChunkFile) -> Result<()> {
     let mut rows = importer.copy(query, &context.order.format).await?;
     file.head().await?;
-    loop {
-        let batch = tokio::select! {
-            batch = rows.next() => batch,
-            () = stop.cancelled() => return Err(interrupted()),
-        };
-        let Some(batch) = batch else { return Ok(()) };
+    while let Some(batch) = rows.next().await {
         let batch = batch?;
         context.progress.read(batch.rows, batch.data.len() as u64);
         file.write(batch).await?;
     }
+    file.tail().await
 }
 
 #[cfg(test)]

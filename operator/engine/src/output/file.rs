@@ -98,6 +98,15 @@ impl FileWriter {
         self.bytes
     }
 
+    /// Waits until all that was written is stored; after it only [`FileWriter::finish`] and [`FileWriter::abort`] make sense.
+    /// Unlike `finish` it leaves the file to whoever stops waiting, to abort it.
+    pub async fn flush(&mut self) -> Result<()> {
+        if !self.part.is_empty() {
+            self.cut().await?;
+        }
+        self.upload.settle().await
+    }
+
     /// Waits until all is stored. On an error the file has been given up.
     pub async fn finish(mut self) -> Result<FinishedFile> {
         match self.end().await {

@@ -78,6 +78,10 @@ pub trait Upload: fmt::Debug + Send {
     /// Parts but the last have at least 5 MiB, and none is empty.
     async fn part(&mut self, body: Bytes) -> Result<()>;
 
+    /// Waits until every part that was taken is stored. Whoever stops waiting can still abort, which [`Upload::finish`] does
+    /// not leave room for.
+    async fn settle(&mut self) -> Result<()>;
+
     /// Waits until every part is stored. The file stays invisible. On an error the upload has given up by itself.
     async fn finish(self: Box<Self>) -> Result<Box<dyn Pending>>;
 

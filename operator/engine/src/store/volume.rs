@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, StreamExt};
 use pgexport_api::reason::Reason;
 use pgexport_api::sink::Volume;
 use tempfile::{NamedTempFile, TempPath};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::io::ReaderStream;
 
 use super::{MAX_DOCUMENT, Pending, Put, PutMode, Store, Upload};
@@ -61,7 +61,7 @@ impl VolumeStore {
 }
 
 /// The result of work on a thread where waiting is allowed.
-async fn joined<T>(work: JoinHandle<Result<T>>) -> Result<T> {
+async fn joined<T>(work: impl Future<Output = Result<Result<T>, JoinError>>) -> Result<T> {
     work.await
         .map_err(|error| Error::new(Reason::InternalError, "work on a volume broke off").with_source(error))?
 }
@@ -290,10 +290,12 @@ enum State {
 
 impl VolumeUpload {
     async fn idle(&mut self) -> Result<NamedTempFile> {
+        self.settle().await?;
         match std::mem::replace(&mut self.file, State::Failed) {
             State::Idle(file) => Ok(file),
-            State::Writing(writing) => joined(writing).await,
-            State::Failed => Err(Error::new(Reason::InternalError, "a file was written on after an error")),
+            State::Writing(_) | State::Failed => {
+                Err(Error::new(Reason::InternalError, "a file was written on after an error"))
+            }
         }
     }
 }
@@ -308,6 +310,21 @@ impl Upload for VolumeUpload {
             Ok(file)
         }));
         Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<()> {
+        // The task stays here until it is done: a caller who stops waiting leaves it to the abort.
+        let State::Writing(writing) = &mut self.file else { return Ok(()) };
+        match joined(writing).await {
+            Ok(file) => {
+                self.file = State::Idle(file);
+                Ok(())
+            }
+            Err(error) => {
+                self.file = State::Failed;
+                Err(error)
+            }
+        }
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Box<dyn Pending>> {

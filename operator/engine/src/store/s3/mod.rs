@@ -196,12 +196,13 @@ impl Store for S3Store {
     async fn probe(&self, reading: bool) -> Result<()> {
         let mut upload =
             upload::S3Upload::new(self.clone(), self.key(PROBE), "application/octet-stream".to_owned());
-        if let Err(error) = upload.part(Bytes::from_static(b"pgexport")).await {
-            // The first failure says more than that of the abort.
-            let _ = upload.try_abort().await;
-            return Err(error);
-        }
-        upload.try_abort().await?;
+        let stored = match upload.part(Bytes::from_static(b"pgexport")).await {
+            Ok(()) => upload.settle().await,
+            Err(error) => Err(error),
+        };
+        let aborted = upload.try_abort().await;
+        // The first failure says more than that of the abort.
+        stored.and(aborted)?;
         if reading {
             self.keys("", Some(1)).await?;
             self.object(PROBE, 0).await?;

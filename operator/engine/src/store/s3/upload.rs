@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use pgexport_api::reason::Reason;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::error::Action;
 use super::{S3Store, client, status};
@@ -26,6 +26,9 @@ pub(super) struct S3Upload {
     key: String,
     media_type: String,
     id: Option<String>,
+    /// The request for the id, in a task of its own: its answer must not be lost with a caller who gives up, or nobody
+    /// could abort the upload.
+    creating: Option<JoinHandle<Result<String>>>,
     parts: i32,
     crc: Crc64NvmeHasher,
     stored: Vec<CompletedPart>,
@@ -39,6 +42,7 @@ impl S3Upload {
             key,
             media_type,
             id: None,
+            creating: None,
             parts: 0,
             crc: Crc64NvmeHasher::default(),
             stored: Vec::new(),
@@ -46,23 +50,19 @@ impl S3Upload {
         }
     }
 
-    async fn create(&self) -> Result<String> {
-        let created = self
-            .store
-            .client
-            .create_multipart_upload()
-            .bucket(&self.store.place.bucket)
-            .key(&self.key)
-            .content_type(&self.media_type)
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .checksum_type(ChecksumType::FullObject)
-            .set_expected_bucket_owner(self.store.place.owner.clone())
-            .send()
-            .await
-            .map_err(|error| self.store.failed(Action::Put, &self.key, &error))?;
-        created.upload_id.ok_or_else(|| {
-            Error::new(Reason::StoreError, format!("the store began an upload of {} without an id", self.key))
-        })
+    async fn id(&mut self) -> Result<String> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let creating = self.creating.get_or_insert_with(|| {
+            tokio::spawn(create(self.store.clone(), self.key.clone(), self.media_type.clone()))
+        });
+        let created = creating.await;
+        self.creating = None;
+        let id = created.map_err(|error| {
+            Error::new(Reason::InternalError, "the beginning of an upload broke off").with_source(error)
+        })??;
+        Ok(self.id.insert(id).clone())
     }
 
     fn take(&mut self, part: Result<Result<CompletedPart>, JoinError>) -> Result<()> {
@@ -73,19 +73,23 @@ impl S3Upload {
         Ok(())
     }
 
-    /// Waits for every part, also after one has failed; the first failure counts.
-    async fn settle(&mut self) -> Result<()> {
-        let mut settled = Ok(());
-        while let Some(part) = self.travelling.join_next().await {
-            settled = settled.and(self.take(part));
-        }
-        settled
-    }
-
     /// Gives up, and says whether the store let us.
     pub(super) async fn try_abort(mut self) -> Result<()> {
         let settled = tokio::time::timeout(PATIENCE, self.settle()).await.unwrap_or(Ok(()));
         self.travelling.shutdown().await;
+        if self.creating.is_some() {
+            // If this fails there is no upload.
+            let _ = tokio::time::timeout(PATIENCE, self.id()).await;
+        }
+        if let Some(creating) = self.creating.take() {
+            tracing::warn!(key = self.key, "an upload may be left behind: the store has not answered yet");
+            tokio::spawn(async move {
+                if let Ok(Ok(id)) = creating.await {
+                    let _ = abort(&self.store, &self.key, &id).await;
+                }
+            });
+            return settled;
+        }
         let Some(id) = &self.id else { return settled };
         abort(&self.store, &self.key, id).await?;
         settled
@@ -95,10 +99,7 @@ impl S3Upload {
 #[async_trait]
 impl Upload for S3Upload {
     async fn part(&mut self, body: Bytes) -> Result<()> {
-        let id = match &self.id {
-            Some(id) => id.clone(),
-            None => self.id.insert(self.create().await?).clone(),
-        };
+        let id = self.id().await?;
         while self.travelling.len() >= PARTS_IN_FLIGHT {
             if let Some(part) = self.travelling.join_next().await {
                 self.take(part)?;
@@ -108,6 +109,15 @@ impl Upload for S3Upload {
         self.parts = self.parts.saturating_add(1);
         self.travelling.spawn(store_part(self.store.clone(), self.key.clone(), id, self.parts, body));
         Ok(())
+    }
+
+    /// Waits for every part, also after one has failed; the first failure counts.
+    async fn settle(&mut self) -> Result<()> {
+        let mut settled = Ok(());
+        while let Some(part) = self.travelling.join_next().await {
+            settled = settled.and(self.take(part));
+        }
+        settled
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Box<dyn Pending>> {
@@ -133,6 +143,24 @@ impl Upload for S3Upload {
         // A part's failure is why the caller gives up, and known to it.
         let _ = self.try_abort().await;
     }
+}
+
+async fn create(store: S3Store, key: String, media_type: String) -> Result<String> {
+    let created = store
+        .client
+        .create_multipart_upload()
+        .bucket(&store.place.bucket)
+        .key(&key)
+        .content_type(media_type)
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        .checksum_type(ChecksumType::FullObject)
+        .set_expected_bucket_owner(store.place.owner.clone())
+        .send()
+        .await
+        .map_err(|error| store.failed(Action::Put, &key, &error))?;
+    created.upload_id.ok_or_else(|| {
+        Error::new(Reason::StoreError, format!("the store began an upload of {key} without an id"))
+    })
 }
 
 async fn store_part(
