@@ -1,13 +1,15 @@
 //! Staging: a run's plan, the bodies of its chunks, and a sidecar for each chunk that is finished. A sidecar is created
-//! conditionally, after its body is stored: it says that the chunk is done, and who did it.
+//! conditionally, after its body is stored: it says that the chunk is done, who did it, and where the body is. Bodies have
+//! random names, so that a pod that was given up for dead cannot replace the one that the sidecar tells of.
 //!
 //! ```text
 //! {namespace}/{name}/{uid}/{attempt}/plan.json
-//! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}.{extension}
+//! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}-{writer}.{extension}
 //! {namespace}/{name}/{uid}/{attempt}/chunks/{index}.json
 //! ```
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -119,7 +121,8 @@ impl Staging {
             FormatType::Json | FormatType::Ndjson => "ndjson",
             FormatType::Csv => "csv",
         };
-        let key = format!("{}data/{}/{:05}.{extension}", self.root, dataset.name, planned.part);
+        let writer = RandomState::new().hash_one(chunk) >> 32;
+        let key = format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.root, dataset.name, planned.part);
         FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
     }
 
