@@ -71,7 +71,11 @@ async fn create_refuses_with_the_field_and_the_fix() {
             with(json!({"parameters": [{"name": "chunk", "type": "int", "value": 1}]})),
             "built in",
         ),
+        ("ExportJob", "j", with(json!({"workers": 5})), "at most chunking.parallelism"),
         ("ExportJob", "j", with(json!({"deadlines": {"run": "soon"}})), "deadlines.run"),
+        ("ExportJob", "j", with(json!({"deadlines": {"run": "999999999999999999h"}})), "deadlines.run"),
+        ("ExportJob", "j", with(json!({"deadlines": {"start": "0s"}})), "deadlines.start"),
+        ("ExportJob", "j", with(json!({"retry": {"backoff": {"max": "9000h"}}})), "backoff.max"),
         ("ExportSink", "s", json!({}), "exactly one of s3 and volume"),
         (
             "ExportSink",

@@ -28,7 +28,7 @@ enum Command {
     /// Carry out the ExportJobs of manifests here, without a cluster.
     Run(run::Args),
     /// Reconcile ExportSources, ExportSinks and ExportJobs of a cluster.
-    Controller(controller::Args),
+    Controller(Box<controller::Args>),
     /// Do one task of an ExportJob. The controller starts workers; people do not.
     Worker(worker::Args),
     /// Print the CustomResourceDefinitions as YAML.
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         Command::Run(args) => block_on(run::main(args)),
-        Command::Controller(args) => block_on(controller::main(args)),
+        Command::Controller(args) => block_on(controller::main(*args)),
         Command::Worker(args) => block_on(worker::main(args)),
         Command::Crds(args) => crds::main(&args),
         Command::Reference(args) => reference::main(&args),
