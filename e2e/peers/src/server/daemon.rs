@@ -6,6 +6,7 @@
 use std::{
     fs::OpenOptions,
     io::{Read, Seek, SeekFrom},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -49,15 +50,28 @@ pub(super) struct Launch {
     pub(super) user: Option<&'static str>,
 }
 
-/// A command line that runs another one as `user`, without a process of its own in between.
-pub(super) fn wrapper(user: &str) -> [String; 5] {
-    [
+/// A command line that runs another one as `user`, without a process of its own in between. Where a folder above `data`
+/// is closed to others (a checkout in a folder of root's own, as `mktemp -d` makes it), the user may pass it all the same.
+pub(super) fn wrapper(user: &str, data: &Path) -> Vec<String> {
+    let mut line = vec![
         "setpriv".to_owned(),
         format!("--reuid={user}"),
         format!("--regid={user}"),
         "--init-groups".to_owned(),
-        "--".to_owned(),
-    ]
+    ];
+    if is_closed(data) {
+        line.extend(["--inh-caps=+dac_read_search".to_owned(), "--ambient-caps=+dac_read_search".to_owned()]);
+    }
+    line.push("--".to_owned());
+    line
+}
+
+/// Whether a folder above `path` cannot be passed by others than its owner and group.
+fn is_closed(path: &Path) -> bool {
+    path.ancestors()
+        .skip(1)
+        .filter_map(|folder| std::fs::metadata(folder).ok())
+        .any(|folder| folder.permissions().mode() & 0o001 == 0)
 }
 
 impl Daemon {
@@ -89,7 +103,7 @@ impl Daemon {
             .map_err(file("writing", &self.log))?;
         let errors = log.try_clone().map_err(file("writing", &self.log))?;
         Command::new("setsid")
-            .args(launch.user.into_iter().flat_map(wrapper))
+            .args(launch.user.into_iter().flat_map(|user| wrapper(user, &self.data)))
             .arg(&launch.program)
             .args(&launch.arguments)
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))

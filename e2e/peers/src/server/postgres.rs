@@ -145,7 +145,8 @@ async fn initialise(
         .map_err(file("making", &unfinished))?;
     hand_over(&unfinished, owner)?;
     if let Some(user) = owner {
-        let can_enter = run(Some(user), Path::new("test"), &["-w", &unfinished.display().to_string()]).await;
+        let can_enter =
+            run(Some(user), &unfinished, Path::new("ls"), &[&unfinished.display().to_string()]).await;
         can_enter.map_err(|_| ServerError::ShutOut { user, path: folder.path().to_owned() })?;
     }
     let password_file = folder.initial_password();
@@ -153,6 +154,7 @@ async fn initialise(
     hand_over(&password_file, owner)?;
     let made = run(
         owner,
+        &unfinished,
         &program.join("initdb"),
         &[
             "--pgdata",
@@ -206,8 +208,8 @@ fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError
         .map_err(file("giving PostgreSQL's user", path))
 }
 
-async fn run(user: Option<&str>, program: &Path, arguments: &[&str]) -> Result<(), ServerError> {
-    let mut line: Vec<String> = user.into_iter().flat_map(wrapper).collect();
+async fn run(user: Option<&str>, data: &Path, program: &Path, arguments: &[&str]) -> Result<(), ServerError> {
+    let mut line: Vec<String> = user.into_iter().flat_map(|user| wrapper(user, data)).collect();
     line.push(program.display().to_string());
     line.extend(arguments.iter().copied().map(str::to_owned));
     let output =
