@@ -57,6 +57,8 @@ start_peers() {
     [[ -n ${PEERS_ADDRESS:-} ]] || fail "set PEERS_ADDRESS to this machine's address as pods see it"
     "$peers" up --address "$PEERS_ADDRESS"
   else
+    # The cluster's network leads nowhere else.
+    "$peers" install
     local NODE_ADDRESS PUBLISHED_5432 PUBLISHED_7070 line
     while IFS= read -r line; do declare "$line"; done < <("$bin/cluster" env)
     "$bin/cluster" run -- "$peers" up --address "$NODE_ADDRESS" --postgres-port 5432 --s3-port 7070 \

@@ -29,6 +29,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Build what has to be built, while there is a network
+    Install,
     /// Start what is not running
     Up {
         /// Where both servers listen
@@ -136,6 +138,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("S3 {} (pods: {})", peers.s3.host_endpoint(), peers.s3.pod_endpoint());
             println!("Record {}", folder.record().display());
         }
+        Action::Install => server::install().await?,
         Action::Down { purge } => server::down(&folder, purge).await?,
         Action::Status => return Ok(status(&folder)),
         Action::Env => env(&folder, &Peers::read(&folder.record())?),

@@ -120,6 +120,14 @@ pub async fn down(folder: &StateFolder, purge: bool) -> Result<(), ServerError> 
     Ok(())
 }
 
+/// Builds the S3 server, unless it is built: it needs the network, which the place where it will run may not have.
+///
+/// # Errors
+/// Go is missing, or the build fails.
+pub async fn install() -> Result<(), ServerError> {
+    versitygw::ensure_installed().await.map(drop)
+}
+
 /// Looks for the servers' processes.
 #[must_use]
 pub fn status(folder: &StateFolder) -> Status {
