@@ -2,11 +2,15 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    ValidationRule,
 };
 use kube::CustomResourceExt;
 use serde_json::json;
 
 use crate::{ExportJob, ExportSink, ExportSource};
+
+/// The fields of an ExportJob's spec that may change.
+const MUTABLE: [&str; 2] = ["suspend", "cancel"];
 
 /// All CustomResourceDefinitions, as they are installed.
 #[must_use]
@@ -26,12 +30,36 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             if let Some(status) = at(schema, &["status"]) {
                 status.default = Some(JSON(json!({"observedGeneration": -1})));
             }
+            if crd.spec.names.kind == "ExportJob" {
+                make_immutable(schema);
+            }
             if let Some(parameter) = at(schema, &["spec", "parameters"]) {
                 parameter.one_of = Some(["value", "values", "isNull"].map(required).into());
             }
         }
     }
     crd
+}
+
+/// Forbids each change of an ExportJob's spec but of what steers a run. Field by field, so that the message can name it, and
+/// at the root: a rule on an optional field itself would let it be added and removed.
+fn make_immutable(schema: &mut JSONSchemaProps) {
+    let fields: Vec<String> = schema
+        .properties
+        .as_ref()
+        .and_then(|properties| properties.get("spec")?.properties.as_ref())
+        .map(|spec| spec.keys().filter(|field| !MUTABLE.contains(&field.as_str())).cloned().collect())
+        .unwrap_or_default();
+    let rules = fields.into_iter().map(|field| ValidationRule {
+        rule: format!(
+            "has(self.spec.{field}) == has(oldSelf.spec.{field}) && (!has(self.spec.{field}) || self.spec.{field} == oldSelf.spec.{field})"
+        ),
+        message: Some(format!(
+            "spec.{field} is immutable: delete this ExportJob and create another one, or choose another name"
+        )),
+        ..ValidationRule::default()
+    });
+    schema.x_kubernetes_validations.get_or_insert_default().extend(rules);
 }
 
 /// The schema of a field, or of its items.

@@ -6,7 +6,9 @@
 
 pub mod condition;
 pub mod crd;
+mod duration;
 pub mod exit;
+pub mod failpoint;
 pub mod job;
 pub mod naming;
 pub mod order;

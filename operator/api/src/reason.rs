@@ -72,7 +72,21 @@ reasons! {
     /// The query failed on a row, such as a division by zero or a value out of range.
     DataError = Permanent, "correct the query so that it succeeds for each row";
     /// The location holds a finished delivery of another ExportJob.
-    OutputExists = Permanent, "choose another path, or remove what is there";
+    OutputExists = Permanent, "choose another path, remove what is there, or set delivery.ifExists to Replace";
+    /// The ExportSource forbids queries that an ExportJob brings itself.
+    InlineSQLForbidden = Permanent, "name one of the ExportSource's queries by datasets[].queryRef in a new ExportJob";
+    /// A result is not what `expect` says: too few rows, or other columns. Nothing of it was delivered.
+    ExpectationUnmet = Permanent, "look at the source's data, or correct expect in a new ExportJob";
+    /// Drains, evictions and preemptions ended ten attempts.
+    DisruptedTooOften = Permanent, "give the pods a higher priority or calmer nodes by podTemplate, or export with chunking.consistency PerChunk";
+    /// The ExportSink's `allow` does not admit the ExportJob.
+    NotAllowed = Environment, "ask the owner of the ExportSink to extend spec.allow, or deliver elsewhere";
+    /// Another ExportJob that has not ended delivers to the same location.
+    LocationInUse = Environment, "wait for the other ExportJob, or choose another path in a new one";
+    /// The ExportJob needs more connections than the ExportSource's limits admit at all.
+    ConnectionLimit = Environment, "lower chunking.parallelism in a new ExportJob, or raise spec.limits.maxConnections of the ExportSource";
+    /// The login is a superuser, or may run programs or read or write files of the server.
+    PrivilegedLogin = Environment, "use a login that may only read, or set spec.allowPrivilegedLogin of the ExportSource";
     /// An object that the ExportJob, ExportSource or ExportSink names does not exist.
     ReferenceNotFound = Environment, "create the object, or correct its name";
     /// The ExportSource is not Ready.
@@ -121,6 +135,8 @@ reasons! {
     TooManyConnections = Transient, "lower chunking.parallelism, or raise the server's limits";
     /// The snapshot went with worker 0 or with its connection.
     SnapshotLost = Transient, "look for evictions of the pod, and idle timeouts between it and the database";
+    /// A table or materialized view was rewritten (TRUNCATE, CLUSTER, VACUUM FULL, ALTER TABLE, REFRESH) while it was exported.
+    RelationRewritten = Transient, "export at another time than such maintenance";
     /// Connections reach different instances behind one address.
     WrongInstance = Transient, "give the address of one instance as host of the ExportSource";
     /// The database cancelled the query: a timeout, or a conflict with recovery on a replica.
@@ -131,12 +147,16 @@ reasons! {
     StoreError = Transient, "see the message; throttling and internal errors pass by themselves";
     /// Bytes arrived that are not those that were sent.
     ChecksumMismatch = Transient, "look for a proxy that alters requests";
+    /// A drain, an eviction or a preemption ended the pod. It costs no retry.
+    Disrupted = Transient, "look for drains, evictions and preemptions of the pod's node";
     /// The worker was stopped before it was done.
     Interrupted = Transient, "look for evictions, drains and deletions of the pod";
     /// The worker needed more memory than its limit.
     OutOfMemory = Transient, "raise podTemplate.resources.limits.memory, or lower chunking.parallelism";
     /// A pod ended without saying why.
     WorkerLost = Transient, "see the pod's log and the node's events";
+    /// Something that the run left behind could not be removed.
+    PartialOutputRemains = Environment, "remove what the message names, grant deletion on the sink, or set a lifecycle rule";
     /// A part of the run took longer than its deadline.
     DeadlineExceeded = Permanent, "raise the field of spec.deadlines that the message names, or make the export smaller";
     /// The worker met a state that it should not meet.

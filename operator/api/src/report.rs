@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
+use crate::sink::Capabilities;
 use crate::source::Server;
 
 /// The kubelet keeps the *last* 4,096 bytes of a termination message: a longer JSON would lose its head.
@@ -33,13 +34,22 @@ pub enum Outcome {
     ShareExported,
     /// A transfer, or a direct export: everything is at the location.
     Delivered(Delivered),
+    /// A cleanup.
+    Cleaned(Cleaned),
     /// A probe of a source.
     SourceProbed {
         /// The server.
         server: Server,
+        /// What the login may do beyond reading.
+        #[serde(default)]
+        login_may: Vec<String>,
     },
     /// A probe of a sink.
-    SinkProbed,
+    SinkProbed {
+        /// What the sink allows beyond writing.
+        #[serde(default)]
+        capabilities: Capabilities,
+    },
     /// It failed.
     Failed(Failure),
 }
@@ -54,8 +64,25 @@ pub struct Exported {
     pub rows: u64,
     /// Bytes in staging.
     pub bytes: u64,
-    /// The instant of the snapshot.
-    pub snapshot_time: Timestamp,
+    /// The instant of the snapshot; absent where each chunk has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Timestamp>,
+}
+
+/// What a cleanup did.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleaned {
+    /// Objects that were removed.
+    pub objects: u64,
+    /// Uploads that were given up.
+    pub uploads: u64,
+    /// What could not be removed, and why: a sink that grants only writing keeps what became visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
+    /// The delivery of this run that was found finished, whatever its workers could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
 }
 
 /// The totals of a delivery.
@@ -74,8 +101,12 @@ pub struct Delivered {
     pub rows: u64,
     /// Bytes in them.
     pub bytes: u64,
-    /// The instant of the snapshot.
-    pub snapshot_time: Timestamp,
+    /// The instant of the snapshot; absent where each chunk has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Timestamp>,
+    /// Whether it was delivered by an ExportJob of the same name and spec before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
 }
 
 /// A classified error. It never holds a secret, a parameter's value or a row's value.

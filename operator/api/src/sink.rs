@@ -1,5 +1,7 @@
 //! `ExportSink`: where to deliver.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,28 @@ pub struct ExportSinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
+    /// Which ExportJobs may deliver here. Default: all of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
+}
+
+/// Which ExportJobs may deliver to a sink. Each field that is given has to be met.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Allow {
+    /// Names of the ExportSources that may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    pub sources: Option<Vec<String>>,
+    /// Names of the sources' named queries that may be exported; then none brought by an ExportJob itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    pub queries: Option<Vec<String>>,
+    /// Parameters that an ExportJob has to give these values, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 63 && size(self[k]) <= 1024)").message("allow.parameters: names have at most 63 characters, values at most 1024"))]
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// A bucket, and a prefix in it.
@@ -104,9 +128,33 @@ pub struct ExportSinkStatus {
     /// Where it delivers, as a URI, such as `s3://acme-exports/from-us/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// What the sink allows beyond writing, as the last successful probe saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
     /// The last probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
+}
+
+/// What a sink allows beyond writing. A capability that could not be tried is absent.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// Objects can be listed and read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<bool>,
+    /// Objects can be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<bool>,
+    /// The bucket keeps former versions of objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versioned: Option<bool>,
+    /// The bucket can lock objects against deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<bool>,
+    /// An object can be created on the condition that it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditional_create: Option<bool>,
 }
 
 impl ExportSinkSpec {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
+use crate::duration::{duration, in_range, read_optional_duration};
 
 /// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -44,6 +46,79 @@ pub struct ExportSourceSpec {
     /// Where chunks wait until all of them are complete. Needed by `delivery.mode: Staged` and by more than one worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<Staging>,
+    /// How hard the database may be hit, by all ExportJobs whose sources name the same host, port and user, in any
+    /// namespace. Where such sources name different limits, the smallest counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Whether ExportJobs may bring queries of their own. Forbid: they may only name one of `queries`.
+    #[serde(default, rename = "inlineSQL")]
+    pub inline_sql: InlineSql,
+    /// Queries that ExportJobs may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub queries: Vec<NamedQuery>,
+    /// Whether a login is accepted that is a superuser, or may run programs or read and write files of the server. Any
+    /// ExportJob could do with it whatever it may do.
+    #[serde(default)]
+    pub allow_privileged_login: bool,
+}
+
+/// How hard a database may be hit.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Connections at the same time. An ExportJob takes `chunking.parallelism`, and one that holds the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 10_000))]
+    pub max_connections: Option<u32>,
+    /// ExportJobs that export at the same time; the rest is Queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max_running_jobs: Option<u32>,
+}
+
+/// See [`ExportSourceSpec::inline_sql`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum InlineSql {
+    #[default]
+    Allow,
+    Forbid,
+}
+
+/// A query that ExportJobs may name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedQuery {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// One statement that returns rows.
+    #[schemars(length(min = 1, max = 65_536))]
+    pub sql: String,
+    /// The placeholders that an ExportJob has to give values for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub parameters: Vec<DeclaredParameter>,
+}
+
+/// A placeholder of a named query.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DeclaredParameter {
+    /// The placeholder's name, without the colon.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z_][a-z0-9_]*$"))]
+    pub name: String,
+    /// The PostgreSQL type; an ExportJob's has to be the same.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[A-Za-z_"][A-Za-z0-9_ ".,()]*(\[\])?$"#))]
+    pub parameter_type: String,
+    /// Whether its value is left out of the manifest.
+    #[serde(default)]
+    pub sensitive: bool,
 }
 
 /// One PostgreSQL instance, one database, one login.
@@ -139,11 +214,24 @@ pub enum TlsMode {
 }
 
 /// Where chunks are staged.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Staging {
     /// An ExportSink of type s3 in the same namespace.
     pub sink_ref: ObjectRef,
+    /// How long chunks are kept after the run. Default: they are removed when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// How long chunks are kept in the staging.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// After a run that failed, for a look at what it exported. Deleting the ExportJob ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_optional_duration")]
+    #[schemars(schema_with = "duration", extend("x-kubernetes-validations" = [in_range("retention.onFailure")]))]
+    pub on_failure: Option<Duration>,
 }
 
 /// What was last observed of an `ExportSource`.
@@ -160,6 +248,10 @@ pub struct ExportSourceStatus {
     /// The server, as the last successful probe saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Server>,
+    /// What the login may do beyond reading, as the last successful probe saw it; absent where it may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
+    pub login_may: Vec<String>,
     /// The last probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,

@@ -52,6 +52,7 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
         observed_generation: Some(subject.generation),
         conditions: decision.state.conditions,
         server: decision.server.or_else(|| prior.server.clone()),
+        login_may: decision.login_may.unwrap_or_else(|| prior.login_may.clone()),
         probe: decision.state.probe,
     };
     let may_act = if status != prior {
@@ -71,7 +72,11 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
         namespace: &namespace,
         owner: owner.clone(),
         mounts: Mounts::default().with_source(postgres, source.spec.service_account_name.as_deref()),
-        order: Order::new(Task::ProbeSource(NamedSource { name: name.clone(), postgres: postgres.clone() })),
+        order: Order::new(Task::ProbeSource(NamedSource {
+            name: name.clone(),
+            postgres: postgres.clone(),
+            allow_privileged_login: source.spec.allow_privileged_login,
+        })),
         image: &context.image,
     };
     apply(context, &rendering, &decision.actions).await?;

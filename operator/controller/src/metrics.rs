@@ -93,10 +93,13 @@ impl Collector for JobGauges {
 pub const fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Pending => "Pending",
+        Phase::Queued => "Queued",
         Phase::Exporting => "Exporting",
         Phase::Transferring => "Transferring",
         Phase::Succeeded => "Succeeded",
         Phase::Failed => "Failed",
+        Phase::Cancelled => "Cancelled",
+        Phase::Suspended => "Suspended",
     }
 }
 

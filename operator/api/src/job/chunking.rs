@@ -3,6 +3,7 @@
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Chunks of a data set when `chunks` is not given.
 pub const DEFAULT_CHUNKS: u32 = 16;
@@ -12,11 +13,12 @@ pub const DEFAULT_CHUNKS: u32 = 16;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.column) == (self.strategy == 'Column')").message("chunking.column goes with strategy Column, and is needed there"),
-    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there")
+    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there"),
+    validation = Rule::new("has(self.values) == (self.strategy == 'Values')").message("chunking.values goes with strategy Values, and is needed there")
 )]
 pub struct Chunking {
     /// None: each query is one chunk. Column: by ranges of a column of the result. Table: by ranges of pages (ctid) of
-    /// one table in the query.
+    /// one table in the query. Values: one chunk for each value of a placeholder.
     #[serde(default)]
     pub strategy: Strategy,
     /// For strategy Column.
@@ -25,6 +27,14 @@ pub struct Chunking {
     /// For strategy Table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableChunking>,
+    /// For strategy Values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<ValuesChunking>,
+    /// Snapshot: all chunks see one snapshot of the database; when the pod that holds it goes, the attempt begins anew.
+    /// PerChunk: each chunk sees the moment at which it is read; chunks that are finished stay finished, over restarts,
+    /// attempts and suspension. What moves between chunks meanwhile can be missed, or seen twice.
+    #[serde(default)]
+    pub consistency: Consistency,
     /// Chunks in flight, over all workers: as many connections to the database, and one more that holds the snapshot.
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 256))]
@@ -33,7 +43,14 @@ pub struct Chunking {
 
 impl Default for Chunking {
     fn default() -> Self {
-        Self { strategy: Strategy::default(), column: None, table: None, parallelism: default_parallelism() }
+        Self {
+            strategy: Strategy::default(),
+            column: None,
+            table: None,
+            values: None,
+            consistency: Consistency::default(),
+            parallelism: default_parallelism(),
+        }
     }
 }
 
@@ -46,7 +63,8 @@ fn default_parallelism() -> u32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.column) == (self.strategy == 'Column')").message("chunking.column goes with strategy Column, and is needed there"),
-    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there")
+    validation = Rule::new("has(self.table) == (self.strategy == 'Table')").message("chunking.table goes with strategy Table, and is needed there"),
+    validation = Rule::new("has(self.values) == (self.strategy == 'Values')").message("chunking.values goes with strategy Values, and is needed there")
 )]
 pub struct DatasetChunking {
     /// As in the job's chunking.
@@ -57,12 +75,32 @@ pub struct DatasetChunking {
     /// For strategy Table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableChunking>,
+    /// For strategy Values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<ValuesChunking>,
 }
 
 impl From<&Chunking> for DatasetChunking {
     fn from(job: &Chunking) -> Self {
-        Self { strategy: job.strategy, column: job.column.clone(), table: job.table.clone() }
+        Self {
+            strategy: job.strategy,
+            column: job.column.clone(),
+            table: job.table.clone(),
+            values: job.values.clone(),
+        }
     }
+}
+
+/// See [`Chunking::consistency`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum Consistency {
+    #[default]
+    Snapshot,
+    PerChunk,
 }
 
 /// See [`Chunking::strategy`].
@@ -76,6 +114,7 @@ pub enum Strategy {
     None,
     Column,
     Table,
+    Values,
 }
 
 /// Chunks by ranges of a column of the query's result. Bounds are quantiles, found by reading the column once; rows where
@@ -107,6 +146,35 @@ pub struct TableChunking {
     #[serde(default = "default_chunks")]
     #[schemars(range(min = 1, max = 10_000))]
     pub chunks: u32,
+}
+
+/// One chunk for each value of a placeholder, such as regions, tenants or days. Rows that belong to none of the values are
+/// not exported: the values are the ExportJob's choice.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ValuesChunking {
+    /// The placeholder's name in the query, without the colon. It stands for a chunk's value.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z_][a-z0-9_]*$"))]
+    pub parameter: String,
+    /// The PostgreSQL type of the values, such as `uuid` or `date`.
+    #[serde(rename = "type", default = "default_type")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[A-Za-z_"][A-Za-z0-9_ ".,()]*$"#))]
+    pub parameter_type: String,
+    /// The values: strings, numbers, booleans, each once. A chunk each, in this order.
+    #[schemars(schema_with = "items")]
+    pub items: Vec<Value>,
+}
+
+fn default_type() -> String {
+    "text".to_owned()
+}
+
+/// As for a parameter's values: no structural schema says "string, number or boolean".
+fn items(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "description": "The values: strings, numbers, booleans, each once. A chunk each, in this order.",
+        "type": "array", "minItems": 1, "maxItems": 10_000, "items": {"x-kubernetes-preserve-unknown-fields": true}
+    })
 }
 
 fn default_chunks() -> u32 {

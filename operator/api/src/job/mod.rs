@@ -7,13 +7,17 @@ mod parameter;
 mod policy;
 mod status;
 
-pub use chunking::{Chunking, ColumnChunking, DEFAULT_CHUNKS, DatasetChunking, Strategy, TableChunking};
-pub use dataset::Dataset;
+pub use chunking::{
+    Chunking, ColumnChunking, Consistency, DEFAULT_CHUNKS, DatasetChunking, Strategy, TableChunking,
+    ValuesChunking,
+};
+pub use dataset::{Dataset, Expect};
 pub use format::{Csv, Files, Format, FormatType, Layout};
 pub use parameter::{Parameter, ParameterError, ParameterValue};
-pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, PodTemplate, Retry};
+pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
 pub use status::{
-    ChildJob, ChildKind, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
+    ChildJob, ChildKind, Cleanup, CleanupState, Ending, ExportJobStatus, Failures, LastError, Method, Output,
+    Phase, Progress,
 };
 
 use kube::{CustomResource, KubeSchema};
@@ -42,16 +46,18 @@ use crate::source::ObjectRef;
     printcolumn(json_path = ".status.method", name = "Method", type_ = "string", priority = 1),
     printcolumn(json_path = ".status.message", name = "Message", type_ = "string", priority = 1),
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid"),
-    validation = Rule::new("self.spec == oldSelf.spec").message("spec is immutable: delete this ExportJob and create another one, or choose another name")
+    validation = Rule::new("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)").message("spec.cancel cannot be taken back: create another ExportJob")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) != 'Table' || d.sql.contains(':chunk'))")
+    validation = Rule::new("self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) != 'Table' || !has(d.sql) || d.sql.contains(':chunk'))")
         .message("datasets: with chunking strategy Table, write :chunk in sql where the condition on the table shall stand, such as `WHERE f.tenant_id = :tenant AND :chunk`"),
     validation = Rule::new("!has(self.workers) || self.workers == 1 || !has(self.delivery) || self.delivery.mode != 'Direct'")
         .message("delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"),
     validation = Rule::new("!has(self.files) || self.files.layout != 'Single' || !has(self.delivery) || self.delivery.mode != 'Direct' || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) == 'None')")
         .message("files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file"),
+    validation = Rule::new("!has(self.chunking) || self.chunking.consistency != 'PerChunk' || !has(self.delivery) || self.delivery.mode != 'Direct'")
+        .message("delivery.mode Direct has no resume: with chunking.consistency PerChunk choose Staged or Auto"),
     validation = Rule::new("!has(self.workers) || !has(self.chunking) || !has(self.chunking.parallelism) || self.workers <= self.chunking.parallelism")
         .message("workers: at most chunking.parallelism, since each worker opens at least one connection"),
 )]
@@ -73,6 +79,9 @@ pub struct ExportJobSpec {
     /// One or more queries, read under one snapshot and listed in one manifest.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub datasets: Vec<Dataset>,
+    /// What each result must be like to be delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     /// How each query is split into chunks that are read side by side.
     #[serde(default)]
     pub chunking: Chunking,
@@ -97,6 +106,13 @@ pub struct ExportJobSpec {
     /// What the pods of this job ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// Whether the run is to pause: its pods end, and no clock runs. Under consistency Snapshot the attempt begins anew
+    /// afterwards; it costs no retry. This may be changed at any time.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Ends the run: its pods end, and what it left behind is removed. It cannot be taken back.
+    #[serde(default)]
+    pub cancel: bool,
 }
 
 fn default_workers() -> u32 {

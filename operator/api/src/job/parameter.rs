@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ValuesChunking;
+
 /// A value for the placeholder `:name`. It is put into the query as `(CAST('…' AS type))`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -108,14 +110,33 @@ impl Parameter {
     }
 
     fn scalar(&self, value: &Value) -> Result<String, ParameterError> {
-        match value {
-            Value::String(text) => Ok(text.clone()),
-            Value::Number(number) => Ok(number.to_string()),
-            Value::Bool(truth) => Ok(truth.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => {
-                Err(ParameterError::NotScalar { name: self.name.clone() })
-            }
+        scalar(&self.name, value)
+    }
+}
+
+/// A scalar as PostgreSQL's input functions read it.
+fn scalar(name: &str, value: &Value) -> Result<String, ParameterError> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(truth) => Ok(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => {
+            Err(ParameterError::NotScalar { name: name.to_owned() })
         }
+    }
+}
+
+impl ValuesChunking {
+    /// The items as PostgreSQL's input functions read them.
+    pub fn texts(&self) -> Result<Vec<String>, ParameterError> {
+        let name = &self.parameter;
+        self.items
+            .iter()
+            .map(|item| match scalar(name, item)? {
+                text if text.contains('\0') => Err(ParameterError::ZeroByte { name: name.clone() }),
+                text => Ok(text),
+            })
+            .collect()
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration as StdDuration;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::core::Duration;
 use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+
+use crate::duration::{duration, in_range, read_duration};
 
 /// How files reach the sink.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,22 @@ pub struct Delivery {
     /// transfer delivers them. Auto: Direct where it is possible, otherwise Staged.
     #[serde(default)]
     pub mode: DeliveryMode,
+    /// What happens when the location holds a finished delivery already. Fail: the ExportJob fails, and what is there stays.
+    /// Replace: it is replaced; `_SUCCESS` goes first, and files that are not part of the new delivery go last.
+    #[serde(default)]
+    pub if_exists: IfExists,
+}
+
+/// See [`Delivery::if_exists`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum IfExists {
+    #[default]
+    Fail,
+    Replace,
 }
 
 /// See [`Delivery::mode`].
@@ -134,60 +151,6 @@ impl Default for Deadlines {
     }
 }
 
-/// A duration with units; the schema admits neither negative ones nor bare numbers, nor numbers that no clock can count.
-fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "string", "maxLength": 32, "pattern": DURATION_PATTERN})
-}
-
-/// Up to four numbers of up to eight digits: the longest of them is far from overflowing anybody's arithmetic.
-const DURATION_PATTERN: &str = "^([0-9]{1,8}(\\.[0-9]{1,9})?(ms|s|m|h)){1,4}$";
-
-/// A year: whoever means for ever will not notice.
-const LONGEST: StdDuration = StdDuration::from_hours(8760);
-
-/// The rule of a field that is a duration. Its name is in the message because clients show that alone.
-fn in_range(field: &str) -> serde_json::Value {
-    serde_json::json!({
-        "rule": "duration(self) > duration('0s') && duration(self) <= duration('8760h')",
-        "message": format!("{field}: more than 0s, at most 8760h (a year)")
-    })
-}
-
-/// Reads a duration without ever panicking, as kube's own reader does when a number is too large: one object that was
-/// stored before the schema forbade it would end the operator each time that it is listed.
-fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Duration::from).ok_or_else(|| {
-        D::Error::custom(format!("{text:?} is no duration of at most 8760h, such as 90s, 15m or 6h"))
-    })
-}
-
-fn parse_duration(text: &str) -> Option<StdDuration> {
-    if text.is_empty() {
-        return None;
-    }
-    let mut rest = text;
-    let mut total = StdDuration::ZERO;
-    while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.find(|character: char| character.is_alphabetic())?);
-        let (unit, tail) =
-            tail.split_at(tail.find(|character: char| !character.is_alphabetic()).unwrap_or(tail.len()));
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let part = StdDuration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part).filter(|total| *total <= LONGEST)?;
-        rest = tail;
-    }
-    Some(total)
-}
-
 /// What the pods of a job ask for.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -207,6 +170,14 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
+    /// Labels of the pods, beside the operator's own. Only with prefixes that the operator's installation allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the pods. Only with prefixes that the operator's installation allows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[cfg(test)]
@@ -218,33 +189,5 @@ mod tests {
         let backoff = Backoff::default();
         let waits: Vec<u64> = [1, 2, 3, 5, 6, 100].map(|failures| backoff.wait(failures).as_secs()).to_vec();
         assert_eq!(waits, [10, 20, 40, 160, 300, 300]);
-    }
-
-    #[test]
-    fn durations_are_read_as_kubernetes_writes_them() {
-        let read = |text: &str| {
-            let deadlines = serde_json::from_value::<Deadlines>(serde_json::json!({"run": text}));
-            deadlines.ok().map(|deadlines| StdDuration::from(deadlines.run))
-        };
-        assert_eq!(read("1h30m"), Some(StdDuration::from_mins(90)));
-        assert_eq!(read("1.5s250ms"), Some(StdDuration::from_millis(1750)));
-        assert_eq!(read("8760h"), Some(LONGEST));
-        for text in ["", "5", "-1h", "1d", "h", "1.2.3s", "NaNs", "1e400s"] {
-            assert_eq!(read(text), None, "{text:?}");
-        }
-        let written = serde_json::to_value(Deadlines::default()).unwrap();
-        assert_eq!(serde_json::from_value::<Deadlines>(written).unwrap(), Deadlines::default());
-    }
-
-    #[test]
-    fn no_duration_is_too_long_to_be_refused() {
-        // The longest that the pattern admits, one that former schemas admitted, and one beyond any float.
-        let longest = "99999999h".repeat(3) + "9999h";
-        for text in [longest, "999999999999999999h".to_owned(), format!("{}h", "9".repeat(400))] {
-            let value = serde_json::json!({"start": text, "run": text, "transfer": text});
-            assert!(serde_json::from_value::<Deadlines>(value).is_err(), "{text}");
-            let value = serde_json::json!({"initial": text, "max": text});
-            assert!(serde_json::from_value::<Backoff>(value).is_err(), "{text}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What was last observed of an `ExportJob`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +9,9 @@ use crate::condition::Condition;
 use crate::reason::Reason;
 
 /// What was last observed of an `ExportJob`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed', 'Cancelled']) || (has(self.phase) && self.phase == oldSelf.phase)").message("status.phase: an end is the end"))]
 pub struct ExportJobStatus {
     /// The generation that the rest of this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,9 @@ pub struct ExportJobStatus {
     /// Where files are delivered, as a URI; rendered once, before the first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// Where chunks wait, as a URI, where the delivery is staged; told once, before the first attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<String>,
     /// How far the current attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -66,6 +71,61 @@ pub struct ExportJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub jobs: Vec<ChildJob>,
+    /// When it last went on after having been suspended: `deadlines.start` counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_time: Option<Time>,
+    /// How the run is to end, while it is made certain that nothing was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// What has become of what the run left behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<Cleanup>,
+}
+
+/// An end that has been decided upon.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    /// Failed or Cancelled.
+    pub phase: Phase,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<LastError>,
+}
+
+/// The removal of chunks from the staging, of open uploads, and of files that are not part of a delivery.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleanup {
+    /// Where it stands.
+    pub state: CleanupState,
+    /// Cleanup Jobs that were begun.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub attempts: u32,
+    /// When the next one begins; absent while one is under way, or none is to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// What could not be removed, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// See [`Cleanup::state`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum CleanupState {
+    /// It is under way, or waits for its next attempt.
+    Pending,
+    /// All is removed but the chunks in the staging, which are kept for a while after a failure.
+    Retained,
+    /// All is removed.
+    Done,
+    /// Something remains; see the message.
+    Remains,
 }
 
 /// See [`ExportJobStatus::phase`].
@@ -76,17 +136,20 @@ pub struct ExportJobStatus {
 )]
 pub enum Phase {
     Pending,
+    Queued,
     Exporting,
     Transferring,
     Succeeded,
     Failed,
+    Cancelled,
+    Suspended,
 }
 
 impl Phase {
     /// Whether the job has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 }
 
@@ -179,6 +242,10 @@ pub struct Failures {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub transient: u32,
+    /// Attempts that ended by a disruption: a drain, an eviction, a preemption. The tenth ends the run.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub disruptions: u32,
     /// Attempts in a row that failed for a reason around the ExportJob; `deadlines.start` bounds them.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -212,4 +279,5 @@ pub struct ChildJob {
 pub enum ChildKind {
     Export,
     Transfer,
+    Cleanup,
 }

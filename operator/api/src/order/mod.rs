@@ -1,16 +1,17 @@
 //! The order: all that a worker is told, as one JSON document in an immutable ConfigMap. It holds names of Secrets, never
 //! their contents.
 
+mod boundary;
 mod location;
 mod resolve;
 
 pub use location::{LocationError, render_path};
-pub use resolve::{Input, Refusal, resolve};
+pub use resolve::{Input, Refusal, resolve, resolve_cleanup};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{DatasetChunking, Files, Format, ParameterValue};
+use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue};
 use crate::sink::{S3, Volume};
 use crate::source::Postgres;
 
@@ -34,6 +35,8 @@ pub struct Order {
 pub enum Task {
     /// Export, or transfer: the subcommand says which.
     Run(Box<RunOrder>),
+    /// Remove what a run left behind.
+    Cleanup(Box<CleanupOrder>),
     /// Try a source.
     ProbeSource(NamedSource),
     /// Try a sink.
@@ -52,10 +55,16 @@ pub struct RunOrder {
     pub sink: NamedSink,
     /// Direct, or by way of a staging.
     pub delivery: DeliveryPath,
+    /// What happens when the location holds a finished delivery already.
+    pub if_exists: IfExists,
+    /// Whether workers of a staged export may look into the sink, to notice before all the work that the location is taken.
+    pub looks_ahead: bool,
     /// Folder below the sink's prefix: rendered, ending in `/`.
     pub path: String,
     /// The queries, with their parameters still as placeholders.
     pub datasets: Vec<DatasetOrder>,
+    /// Whether all chunks see one snapshot.
+    pub consistency: Consistency,
     /// The parameters' values.
     pub parameters: Vec<ParameterOrder>,
     /// The files' format.
@@ -66,6 +75,25 @@ pub struct RunOrder {
     pub workers: u32,
     /// Chunks in flight, over all workers.
     pub parallelism: u32,
+}
+
+/// What is to be removed of a run.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupOrder {
+    /// Which run. `attempt` is the last one that was begun.
+    pub run: RunIdentity,
+    /// Where it delivered, or was to.
+    pub sink: NamedSink,
+    /// Folder below the sink's prefix: rendered, ending in `/`.
+    pub path: String,
+    /// Where its chunks were staged; also where a direct run kept the ids of its uploads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<NamedSink>,
+    /// Whether the run has ended well: then the attempt's files stay.
+    pub delivered: bool,
+    /// Whether the chunks in the staging are kept for now.
+    pub keep_staging: bool,
 }
 
 /// Which run this is.
@@ -94,6 +122,9 @@ pub struct NamedSource {
     pub name: String,
     /// Its connection.
     pub postgres: Postgres,
+    /// Whether a login is accepted that may do more than read and write tables.
+    #[serde(default)]
+    pub allow_privileged_login: bool,
 }
 
 /// An ExportSink's name and target.
@@ -142,6 +173,9 @@ pub struct DatasetOrder {
     pub sql: String,
     /// How it is split.
     pub chunking: DatasetChunking,
+    /// What its result must be like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
 }
 
 /// A parameter, ready for substitution.
@@ -155,6 +189,9 @@ pub struct ParameterOrder {
     pub parameter_type: String,
     /// The value's text.
     pub value: ParameterValue,
+    /// Whether the value is left out of the manifest.
+    #[serde(default)]
+    pub sensitive: bool,
 }
 
 impl Order {

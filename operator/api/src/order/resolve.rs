@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
-    render_path,
+    CleanupOrder, DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder,
+    Target, boundary, render_path,
 };
-use crate::job::{DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
+use crate::job::{Consistency, DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
 use crate::source::ExportSourceSpec;
@@ -49,7 +49,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }
@@ -57,9 +57,77 @@ impl Refusal {
 /// Resolves an ExportJob to the order of one attempt.
 pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let job = input.job;
-    let datasets = datasets(job)?;
+    let datasets = datasets(input)?;
     check_names(job)?;
-    let parameters = job
+    let parameters = parameters(input)?;
+    boundary::check_allowed(job, input.sink, &parameters)?;
+    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
+        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+    let target = target(&job.sink_ref.name, input.sink)?;
+    Ok(RunOrder {
+        run: identity(input, attempt),
+        source: NamedSource {
+            name: job.source_ref.name.clone(),
+            postgres: input.source.postgres.clone(),
+            allow_privileged_login: input.source.allow_privileged_login,
+        },
+        sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
+        delivery: delivery(input, &datasets)?,
+        if_exists: job.delivery.if_exists,
+        looks_ahead: true,
+        path,
+        datasets,
+        consistency: job.chunking.consistency,
+        parameters,
+        format: job.format.clone(),
+        files: job.files.clone(),
+        workers: job.workers,
+        parallelism: job.chunking.parallelism,
+    })
+}
+
+/// Resolves what is to be removed of an ExportJob that began attempts, `attempt` being the last one. It asks less than
+/// [`resolve`]: what an ExportJob may do no more is removed all the same.
+pub fn resolve_cleanup(input: &Input<'_>, attempt: u32) -> Result<CleanupOrder, Refusal> {
+    let job = input.job;
+    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
+        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+    let sink = NamedSink {
+        name: job.sink_ref.name.clone(),
+        target: target(&job.sink_ref.name, input.sink)?,
+        staging: false,
+    };
+    let staging = match (&input.source.staging, input.staging) {
+        (Some(reference), Some(staging)) => {
+            let name = reference.sink_ref.name.clone();
+            Some(NamedSink { target: target(&name, staging)?, name, staging: true })
+        }
+        _ => None,
+    };
+    Ok(CleanupOrder {
+        run: identity(input, attempt),
+        sink,
+        path,
+        staging,
+        delivered: false,
+        keep_staging: false,
+    })
+}
+
+fn identity(input: &Input<'_>, attempt: u32) -> RunIdentity {
+    RunIdentity {
+        namespace: input.namespace.to_owned(),
+        name: input.name.to_owned(),
+        uid: input.uid.to_owned(),
+        attempt,
+        spec_sha256: spec_sha256(input.job),
+        created: input.created,
+    }
+}
+
+fn parameters(input: &Input<'_>) -> Result<Vec<ParameterOrder>, Refusal> {
+    input
+        .job
         .parameters
         .iter()
         .map(|parameter| {
@@ -70,32 +138,10 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
                 name: parameter.name.clone(),
                 parameter_type: parameter.parameter_type.clone(),
                 value,
+                sensitive: boundary::is_sensitive(input.job, input.source, &parameter.name),
             })
         })
-        .collect::<Result<Vec<_>, Refusal>>()?;
-    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
-        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
-    let target = target(&job.sink_ref.name, input.sink)?;
-    Ok(RunOrder {
-        run: RunIdentity {
-            namespace: input.namespace.to_owned(),
-            name: input.name.to_owned(),
-            uid: input.uid.to_owned(),
-            attempt,
-            spec_sha256: spec_sha256(job),
-            created: input.created,
-        },
-        source: NamedSource { name: job.source_ref.name.clone(), postgres: input.source.postgres.clone() },
-        sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
-        delivery: delivery(input, &datasets)?,
-        path,
-        datasets,
-        parameters,
-        format: job.format.clone(),
-        files: job.files.clone(),
-        workers: job.workers,
-        parallelism: job.chunking.parallelism,
-    })
+        .collect()
 }
 
 /// What keeps files from overwriting one another. The CRD's rules say the same; `pgexport run` has no API server.
@@ -129,7 +175,8 @@ fn check_names(job: &ExportJobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn datasets(job: &ExportJobSpec) -> Result<Vec<DatasetOrder>, Refusal> {
+fn datasets(input: &Input<'_>) -> Result<Vec<DatasetOrder>, Refusal> {
+    let job = input.job;
     if job.datasets.is_empty() {
         return Err(Refusal::new(Reason::InvalidSpec, "datasets: name at least one query"));
     }
@@ -141,17 +188,50 @@ fn datasets(job: &ExportJobSpec) -> Result<Vec<DatasetOrder>, Refusal> {
                 Strategy::None => true,
                 Strategy::Column => chunking.column.is_some(),
                 Strategy::Table => chunking.table.is_some(),
+                Strategy::Values => chunking.values.is_some(),
             };
             if !complete {
                 let message = format!(
-                    "datasets[{}]: chunking needs the block of its strategy, column or table",
+                    "datasets[{}]: chunking needs the block of its strategy, column, table or values",
                     dataset.name
                 );
                 return Err(Refusal::new(Reason::InvalidSpec, message));
             }
-            Ok(DatasetOrder { name: dataset.name.clone(), sql: dataset.sql.clone(), chunking })
+            check_values(&dataset.name, job, &chunking)?;
+            Ok(DatasetOrder {
+                name: dataset.name.clone(),
+                sql: boundary::query(dataset, job, &job.source_ref.name, input.source)?.to_owned(),
+                chunking,
+                expect: dataset.expect.clone().or_else(|| job.expect.clone()),
+            })
         })
         .collect()
+}
+
+/// Values are scalars, each is there once, and their placeholder is not a parameter too.
+fn check_values(dataset: &str, job: &ExportJobSpec, chunking: &DatasetChunking) -> Result<(), Refusal> {
+    let Some(values) = chunking.values.as_ref().filter(|_| chunking.strategy == Strategy::Values) else {
+        return Ok(());
+    };
+    let invalid = |message: String| {
+        Err(Refusal::new(Reason::InvalidSpec, format!("datasets[{dataset}]: chunking.values: {message}")))
+    };
+    if job.parameters.iter().any(|parameter| parameter.name == values.parameter) {
+        return invalid(format!(
+            "{} is one of spec.parameters too: remove it there, or choose another name",
+            values.parameter
+        ));
+    }
+    if values.items.is_empty() {
+        return invalid("give at least one item".to_owned());
+    }
+    let items = values.texts().map_err(|error| Refusal::new(Reason::InvalidParameter, error.to_string()))?;
+    let mut seen = BTreeSet::new();
+    match items.iter().position(|item| !seen.insert(item)) {
+        // The value itself is not told: messages hold no values of parameters.
+        Some(place) => invalid(format!("items[{place}] is there twice, and its rows would be too")),
+        None => Ok(()),
+    }
 }
 
 /// Direct where one pod can stream each file from one chunk; otherwise by way of the source's staging.
@@ -172,9 +252,17 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
                 "files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file",
             ));
         }
+        DeliveryMode::Direct if job.chunking.consistency == Consistency::PerChunk => {
+            return Err(Refusal::new(
+                Reason::InvalidSpec,
+                "delivery.mode Direct has no resume: with chunking.consistency PerChunk choose Staged or Auto",
+            ));
+        }
         DeliveryMode::Direct => true,
         DeliveryMode::Staged => false,
-        DeliveryMode::Auto => job.workers == 1 && !joined,
+        DeliveryMode::Auto => {
+            job.workers == 1 && !joined && job.chunking.consistency == Consistency::Snapshot
+        }
     };
     if direct {
         return Ok(DeliveryPath::Direct);

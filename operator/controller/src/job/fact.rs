@@ -353,6 +353,7 @@ fn started(status: &core::PodStatus) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pgexport_api::sink::Capabilities;
     use serde_json::json;
 
     fn pod(value: serde_json::Value) -> core::Pod {
@@ -409,9 +410,10 @@ mod tests {
             )
         };
         let other = ended("b", "1", report(Outcome::ShareExported));
-        let first = ended("a", "0", report(Outcome::SinkProbed));
+        let probed = || Outcome::SinkProbed { capabilities: Capabilities::default() };
+        let first = ended("a", "0", report(probed()));
         let complete = job(&json!([{"type": "Complete", "status": "True"}]));
-        assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&Outcome::SinkProbed));
+        assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&probed()));
         assert_eq!(JobFacts::new(&complete, [&other]).success(), None);
     }
 }

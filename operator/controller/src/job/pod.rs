@@ -121,7 +121,13 @@ fn with_defaults(template: Option<&PodTemplate>, defaults: &PodTemplate) -> PodT
             .as_ref()
             .or(defaults.priority_class_name.as_ref())
             .cloned(),
+        labels: joined(&template.labels, &defaults.labels),
+        annotations: joined(&template.annotations, &defaults.annotations),
     }
+}
+
+fn joined(own: &BTreeMap<String, String>, defaults: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    defaults.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Without a limit of CPU: a worker that is throttled keeps its snapshot, and with it the database's dead rows, for longer.

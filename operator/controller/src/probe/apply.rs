@@ -127,7 +127,11 @@ mod tests {
             namespace: "exports",
             owner: source.controller_owner_ref(&()).map(blocking).unwrap(),
             mounts: Mounts::default().with_source(&postgres, source.spec.service_account_name.as_deref()),
-            order: Order::new(Task::ProbeSource(NamedSource { name: "findings-db".to_owned(), postgres })),
+            order: Order::new(Task::ProbeSource(NamedSource {
+                name: "findings-db".to_owned(),
+                postgres,
+                allow_privileged_login: false,
+            })),
             image: &image,
         };
         let job = rendering.job(3);

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::Reason;
 use pgexport_api::condition::{self, Condition, ConditionType, Truth};
 use pgexport_api::report::{Failure, Outcome};
+use pgexport_api::sink::Capabilities;
 use pgexport_api::source::{ProbeStatus, Server};
 
 use crate::event::Notice;
@@ -107,6 +108,10 @@ pub struct Decision {
     pub state: State,
     /// What a successful probe of a source saw.
     pub server: Option<Server>,
+    /// What the login may do beyond reading, as the probe saw it.
+    pub login_may: Option<Vec<String>>,
+    /// What the sink allows beyond writing, as the probe saw it.
+    pub capabilities: Option<Capabilities>,
     /// What to do.
     pub actions: Vec<Action>,
     /// What to tell.
@@ -127,6 +132,8 @@ pub fn decide(subject: &Subject<'_>, observed: &Observed, prior: &State, now: Ti
     let decision = Decision {
         state: prior.clone(),
         server: None,
+        login_may: None,
+        capabilities: None,
         actions: Vec::new(),
         events: Vec::new(),
         requeue: None,
@@ -217,15 +224,21 @@ impl Draft<'_> {
         };
         match &job.state {
             JobState::Complete => match job.success() {
-                Some(Outcome::SourceProbed { server }) => {
+                Some(Outcome::SourceProbed { server, login_may }) => {
                     let what = format!("PostgreSQL {} ({:?}) can be read", server.version, server.role);
                     self.decision.server = Some(server.clone());
+                    self.decision.login_may = Some(login_may.clone());
                     self.succeeded(probe, &what);
                 }
-                Some(Outcome::SinkProbed) if probe.staging => {
-                    self.succeeded(probe, "it can be written, read and listed");
+                Some(Outcome::SinkProbed { capabilities }) => {
+                    self.decision.capabilities = Some(*capabilities);
+                    let can = if probe.staging {
+                        "it can be written, read and listed"
+                    } else {
+                        "it can be written"
+                    };
+                    self.succeeded(probe, can);
                 }
-                Some(Outcome::SinkProbed) => self.succeeded(probe, "it can be written"),
                 _ => self.failed(
                     probe,
                     &failure::failure(Reason::WorkerLost, format!("Job {name} ended without a report")),

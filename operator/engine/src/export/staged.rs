@@ -101,7 +101,7 @@ fn totals(plan: &Plan, sidecars: &[Sidecar]) -> Exported {
         chunks: u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX),
         rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
         bytes: sidecars.iter().map(|sidecar| sidecar.body.bytes).sum(),
-        snapshot_time: plan.snapshot.time,
+        snapshot_time: Some(plan.snapshot.time),
     }
 }
 

@@ -102,7 +102,8 @@ impl Delivery {
             files: manifest.files(),
             rows: manifest.rows,
             bytes: manifest.bytes,
-            snapshot_time: manifest.snapshot.time,
+            snapshot_time: Some(manifest.snapshot.time),
+            already: false,
         })
     }
 

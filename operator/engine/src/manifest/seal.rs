@@ -192,7 +192,8 @@ impl Success {
             files: self.files,
             rows: self.rows,
             bytes: self.bytes,
-            snapshot_time: self.snapshot_time,
+            snapshot_time: Some(self.snapshot_time),
+            already: false,
         }
     }
 }

@@ -214,6 +214,7 @@ impl<'a> Draft<'a> {
         let (child, doing) = match kind {
             ChildKind::Export => (self.begin_export(), "Exporting"),
             ChildKind::Transfer => (self.begin_transfer(), "Transferring"),
+            ChildKind::Cleanup => return,
         };
         let message = format!("{doing}: attempt {} is starting", number(child));
         self.reconciling("Starting", &message);
@@ -282,7 +283,7 @@ impl<'a> Draft<'a> {
 /// The number of an attempt, as it is counted for its kind.
 pub fn number(child: Child) -> u32 {
     match child.kind {
-        ChildKind::Export => child.attempt,
+        ChildKind::Export | ChildKind::Cleanup => child.attempt,
         ChildKind::Transfer => child.transfer,
     }
 }

@@ -128,7 +128,12 @@ pub fn current(prior: &ExportJobStatus) -> Option<Child> {
     match prior.phase? {
         Phase::Exporting => Some(Child::export(prior.attempts)),
         Phase::Transferring => Some(Child::transfer(prior.attempts, prior.transfer_attempts)),
-        Phase::Pending | Phase::Succeeded | Phase::Failed => None,
+        Phase::Pending
+        | Phase::Queued
+        | Phase::Suspended
+        | Phase::Succeeded
+        | Phase::Failed
+        | Phase::Cancelled => None,
     }
 }
 
@@ -143,8 +148,8 @@ pub fn decide(
 ) -> Decision {
     let mut draft = Draft::new(subject, verdict, observed, prior, now);
     match prior.phase.unwrap_or(Phase::Pending) {
-        Phase::Succeeded | Phase::Failed => draft.leave_nothing_running(),
-        Phase::Pending => pending::pending(&mut draft),
+        Phase::Succeeded | Phase::Failed | Phase::Cancelled => draft.leave_nothing_running(),
+        Phase::Pending | Phase::Queued | Phase::Suspended => pending::pending(&mut draft),
         Phase::Exporting => supervise::supervise(&mut draft, Child::export(prior.attempts)),
         Phase::Transferring if draft.is_waiting_for_next_attempt() => {}
         Phase::Transferring if draft.failures().next_attempt_time.is_some() => {

@@ -284,7 +284,7 @@ fn pod(container: ContainerState) -> PodFacts {
 }
 
 fn exported(now: Timestamp) -> Outcome {
-    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: now })
+    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: Some(now) })
 }
 
 fn delivered(now: Timestamp) -> Outcome {
@@ -295,7 +295,8 @@ fn delivered(now: Timestamp) -> Outcome {
         files: 1,
         rows: 100,
         bytes: 5000,
-        snapshot_time: now,
+        snapshot_time: Some(now),
+        already: false,
     })
 }
 

@@ -135,7 +135,7 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
     match kind {
         ChildKind::Export => (ConditionType::Exported, "Exporting"),
-        ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
+        ChildKind::Transfer | ChildKind::Cleanup => (ConditionType::Delivered, "Transferring"),
     }
 }
 
@@ -196,7 +196,7 @@ fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 /// All is in staging: the totals are kept, because pods may be collected, and the transfer begins.
 fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
     draft.status.progress = Some(progress::exported(totals));
-    draft.status.snapshot_time = Some(whole_seconds(totals.snapshot_time));
+    draft.status.snapshot_time = totals.snapshot_time.map(whole_seconds);
     draft.status.failures = None;
     let message =
         format!("exported to staging: {} and {}", count(totals.chunks, "chunk"), count(totals.rows, "row"));
@@ -210,7 +210,8 @@ fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     let message =
         format!("delivered to {location}: {} and {}", count(totals.files, "file"), count(totals.rows, "row"));
     draft.status.progress = Some(progress::delivered(totals));
-    draft.status.snapshot_time.get_or_insert(whole_seconds(totals.snapshot_time));
+    draft.status.snapshot_time =
+        draft.status.snapshot_time.take().or(totals.snapshot_time.map(whole_seconds));
     draft.status.output = Some(Output {
         location,
         manifest: totals.manifest.clone(),
@@ -246,7 +247,7 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
     let deadlines = &draft.subject.spec.deadlines;
     let (field, deadline) = match kind {
         ChildKind::Export => ("run", deadlines.run),
-        ChildKind::Transfer => ("transfer", deadlines.transfer),
+        ChildKind::Transfer | ChildKind::Cleanup => ("transfer", deadlines.transfer),
     };
     let deadline = human_duration(signed(deadline.into()));
     format!("spec.deadlines.{field} ({deadline}) after {}", draft.start_field())

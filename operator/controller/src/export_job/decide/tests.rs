@@ -154,7 +154,7 @@ fn exported() -> Outcome {
         chunks: 8,
         rows: 100,
         bytes: 4096,
-        snapshot_time: at("2026-11-23T10:00:03.25Z"),
+        snapshot_time: Some(at("2026-11-23T10:00:03.25Z")),
     })
 }
 
@@ -166,7 +166,8 @@ fn delivered() -> Outcome {
         files: 1,
         rows: 100,
         bytes: 5000,
-        snapshot_time: at("2026-11-23T10:00:03Z"),
+        snapshot_time: Some(at("2026-11-23T10:00:03Z")),
+        already: false,
     })
 }
 
