@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use pgexport_api::job::{
-    ColumnChunking, DatasetChunking, Files, Format, FormatType, ParameterValue, Strategy, TableChunking,
+    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, IfExists, ParameterValue,
+    Strategy, TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
@@ -91,18 +92,26 @@ impl World {
                 spec_sha256: String::new(),
                 created: Timestamp::UNIX_EPOCH,
             },
-            source: NamedSource { name: "source".to_owned(), postgres: self.postgres() },
+            source: NamedSource {
+                name: "source".to_owned(),
+                postgres: self.postgres(),
+                allow_privileged_login: false,
+            },
             sink: NamedSink {
                 name: "sink".to_owned(),
                 target: Target::Volume(Volume { claim_name: "claim".to_owned(), path: String::new() }),
                 staging: false,
             },
             delivery: DeliveryPath::Direct,
+            if_exists: IfExists::Fail,
+            looks_ahead: false,
+            consistency: Consistency::Snapshot,
             path: "path/".to_owned(),
             datasets: vec![DatasetOrder {
                 name: "rows".to_owned(),
                 sql: sql.to_owned(),
                 chunking: DatasetChunking::default(),
+                expect: None,
             }],
             parameters: Vec::new(),
             format: Format { format_type: format, csv: None },
@@ -236,12 +245,12 @@ pub(crate) fn key(name: &str, key: &str) -> SecretKeyRef {
 
 pub(crate) fn by_column(name: &str, chunks: u32) -> DatasetChunking {
     let column = Some(ColumnChunking { name: name.to_owned(), chunks });
-    DatasetChunking { strategy: Strategy::Column, column, table: None }
+    DatasetChunking { strategy: Strategy::Column, column, table: None, values: None }
 }
 
 pub(crate) fn by_table(name: &str, alias: Option<&str>, chunks: u32) -> DatasetChunking {
     let table = Some(TableChunking { name: name.to_owned(), alias: alias.map(str::to_owned), chunks });
-    DatasetChunking { strategy: Strategy::Table, column: None, table }
+    DatasetChunking { strategy: Strategy::Table, column: None, table, values: None }
 }
 
 pub(crate) fn parameter(name: &str, parameter_type: &str, value: Option<&str>) -> ParameterOrder {
@@ -249,5 +258,6 @@ pub(crate) fn parameter(name: &str, parameter_type: &str, value: Option<&str>) -
         name: name.to_owned(),
         parameter_type: parameter_type.to_owned(),
         value: value.map_or(ParameterValue::Null, |text| ParameterValue::Text(text.to_owned())),
+        sensitive: false,
     }
 }
