@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// A Secret, in each namespace, to pull it with. May be repeated.
     #[arg(long = "image-pull-secret", value_name = "SECRET")]
     image_pull_secrets: Vec<String>,
+    /// What the keys of labels and annotations that an ExportJob gives its pods may begin with, such as `acme.com/`. May be
+    /// repeated. Default: none are allowed.
+    #[arg(long = "pod-metadata-prefix", value_name = "PREFIX")]
+    pod_metadata_prefixes: Vec<String>,
     /// Reconcile this namespace only. May be repeated. Default: all namespaces.
     #[arg(long = "namespace", value_name = "NAMESPACE")]
     namespaces: Vec<String>,
@@ -44,6 +48,7 @@ pub(crate) async fn main(args: Args) -> ExitCode {
         image_pull_secrets: args.image_pull_secrets,
         worker_log_filter: args.worker_log_filter,
         worker_defaults: args.worker_defaults,
+        pod_metadata_prefixes: args.pod_metadata_prefixes,
         namespaces: args.namespaces,
         http_address: args.http_address,
     };

@@ -17,6 +17,8 @@ pub struct Config {
     pub worker_log_filter: Option<String>,
     /// What worker pods ask for, those of probes included. An ExportJob's `podTemplate` overrides it field by field.
     pub worker_defaults: PodTemplate,
+    /// What the keys of an ExportJob's `podTemplate.labels` and `podTemplate.annotations` may begin with.
+    pub pod_metadata_prefixes: Vec<String>,
     /// The namespaces to watch. Empty: all.
     pub namespaces: Vec<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.

@@ -1,7 +1,7 @@
 //! What reconciliations share.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -30,10 +30,21 @@ pub struct Context {
     pub progress_writes: Writes,
     /// What the API server refused to create.
     pub refusals: Refusals,
+    /// Lets ExportJobs begin, one at a time.
+    pub admission: Admissions,
     /// Counts reconciliations.
     pub metrics: Metrics,
     /// Waits after errors.
     pub backoff: ErrorBackoff,
+}
+
+/// What admissions need, over all scopes.
+#[derive(Clone, Debug)]
+pub struct Admissions {
+    /// Held by the one that is being admitted.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// The namespaces that the controller watches. Empty: all.
+    pub namespaces: Arc<Vec<String>>,
 }
 
 /// When an object's status was last written, by its uid.

@@ -36,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
+use context::Admissions;
 use job::pod::WorkerImage;
 use metrics::{Metrics, Phases};
 use scope::{Shares, Stop};
@@ -57,7 +58,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
             pull_secrets: config.image_pull_secrets,
             log_filter: config.worker_log_filter,
             defaults: config.worker_defaults,
+            metadata_prefixes: config.pod_metadata_prefixes,
         },
+        admission: Admissions { turn: Arc::default(), namespaces: Arc::new(config.namespaces.clone()) },
         metrics: Metrics::default(),
         stop: stop.clone(),
     };

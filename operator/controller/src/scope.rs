@@ -20,7 +20,7 @@ use pgexport_api::naming::MANAGED_BY;
 use pgexport_api::{ExportJob, ExportSink, ExportSource};
 use tokio::task::JoinSet;
 
-use crate::context::{Context, Refusals, Writes};
+use crate::context::{Admissions, Context, Refusals, Writes};
 use crate::error::{ErrorBackoff, ReconcileError};
 use crate::event::{self, Notice};
 use crate::job::pod::WorkerImage;
@@ -48,6 +48,8 @@ pub struct Shares {
     pub image: WorkerImage,
     /// Publishes Events.
     pub recorder: Recorder,
+    /// What admissions need.
+    pub admission: Admissions,
     /// Counts reconciliations.
     pub metrics: Metrics,
     /// When to stop.
@@ -76,6 +78,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         progress: Poller::default(),
         progress_writes: Writes::default(),
         refusals: Refusals::default(),
+        admission: shares.admission.clone(),
         metrics: shares.metrics.clone(),
         backoff: ErrorBackoff::default(),
     });

@@ -17,6 +17,8 @@ use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase, naming};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as channel;
 
+use crate::export_job::admission::next_in_line;
+
 /// The objects of one scope, as the watches see them.
 #[derive(Clone)]
 pub struct Stores {
@@ -114,6 +116,12 @@ impl Queues {
     pub fn export_job(&self, stores: &Stores, job: &DeserializeGuard<ExportJob>) {
         let _ = self.export_jobs.unbounded_send(ObjectRef::from_obj(job));
         let (Some(namespace), Ok(job)) = (job.namespace(), &job.0) else { return };
+        if !is_exporting(job) {
+            // It may have left room for others.
+            for next in next_in_line(stores, job) {
+                let _ = self.export_jobs.unbounded_send(next);
+            }
+        }
         if is_pending(job) {
             let _ = self.sources.unbounded_send(ObjectRef::new(&job.spec.source_ref.name).within(&namespace));
             for sink in stores.sinks_of(&namespace, job) {
@@ -168,6 +176,12 @@ impl Queues {
 /// Whether it has not ended.
 fn is_live(job: &ExportJob) -> bool {
     !job.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_terminal)
+}
+
+/// Whether it reads its database.
+fn is_exporting(job: &ExportJob) -> bool {
+    job.meta().deletion_timestamp.is_none()
+        && job.status.as_ref().and_then(|status| status.phase) == Some(Phase::Exporting)
 }
 
 /// Whether it waits for an attempt to begin.

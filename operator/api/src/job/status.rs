@@ -71,7 +71,7 @@ pub struct ExportJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub jobs: Vec<ChildJob>,
-    /// When it last went on after having been suspended: `deadlines.start` counts from then.
+    /// When it last went on after having been suspended or queued: `deadlines.start` counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_time: Option<Time>,
     /// How the run is to end, while it is made certain that nothing was delivered.

@@ -220,6 +220,15 @@ impl RunOrder {
         format!("{}{}", self.sink.target.location(), self.path)
     }
 
+    /// Where chunks wait, as a URI, where the delivery is staged.
+    #[must_use]
+    pub fn staging_location(&self) -> Option<String> {
+        match &self.delivery {
+            DeliveryPath::Direct => None,
+            DeliveryPath::Staged { staging } => Some(staging.target.location()),
+        }
+    }
+
     /// What is unique to this attempt: the placeholder `{token}`.
     #[must_use]
     pub fn token(&self) -> String {

@@ -19,6 +19,7 @@ use pgexport_engine::progress::Progress;
 use pgexport_engine::secret::MountedSecrets;
 use pgexport_engine::store::Volumes;
 use pgexport_engine::{Error, probe, transfer};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::shutdown;
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// The order: what is to be done.
     #[arg(long, global = true, default_value = ORDER_PATH, value_hint = ValueHint::FilePath)]
     order: PathBuf,
+    /// The SHA-256 of the order, in hexadecimal: another one is refused.
+    #[arg(long, global = true, value_name = "HEX")]
+    order_sha256: Option<String>,
     /// Folder with a folder for each Secret.
     #[arg(long, global = true, default_value = SECRETS_PATH, value_hint = ValueHint::DirPath)]
     secrets: PathBuf,
@@ -65,7 +69,7 @@ pub(crate) async fn main(args: Args) -> ExitCode {
         Ok(cancel) => cancel,
         Err(error) => return usage(&format!("signals cannot be handled: {error}")),
     };
-    let order = match read_order(&args.order) {
+    let order = match read_order(&args.order, args.order_sha256.as_deref()) {
         Ok(order) => order,
         Err(message) => return usage(&message),
     };
@@ -85,8 +89,11 @@ fn usage(message: &str) -> ExitCode {
     ExitCode::from(exit::ExitCode::Usage.code())
 }
 
-fn read_order(path: &Path) -> Result<Order, String> {
+fn read_order(path: &Path, sha256: Option<&str>) -> Result<Order, String> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if sha256.is_some_and(|wanted| wanted != hex::encode(Sha256::digest(&text))) {
+        return Err(format!("{}: it is not the order that this worker was started for", path.display()));
+    }
     let order: Order =
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     if order.version != ORDER_VERSION {

@@ -6,7 +6,8 @@ use super::decide::Action;
 use super::render::Rendering;
 use crate::context::Context;
 use crate::error::ReconcileError;
-use crate::job::apply::{delete_job, ensure_job, ensure_order};
+use crate::job::apply::{delete_job, ensure_job, ensure_order, order_exists};
+use crate::job::order;
 
 /// Carries out `actions`. `rendering` is there for all that create something: only what is valid is decided to be created.
 pub async fn apply(
@@ -32,8 +33,14 @@ pub async fn apply(
                 tracing::debug!(namespace, job = job.name_any(), "the Job is there");
                 ensure_order(client, namespace, &rendering.config_map(*child, &uid)).await?;
             }
-            (Action::EnsureOrder { child, uid }, Some(rendering)) => {
-                ensure_order(client, namespace, &rendering.config_map(*child, uid)).await?;
+            (Action::EnsureOrder { child, uid, sha256 }, Some(rendering)) => {
+                let config_map = rendering.config_map(*child, uid);
+                if sha256.as_ref() == Some(&order::sha256(&rendering.order(*child))) {
+                    ensure_order(client, namespace, &config_map).await?;
+                } else if !order_exists(client, namespace, &config_map).await? {
+                    // What the Job was made for has changed before its worker was told: it would obey nothing else.
+                    delete_job(client, namespace, &config_map.name_any(), uid).await?;
+                }
             }
             (Action::DeleteJob { name, uid }, _) => delete_job(client, namespace, name, uid).await?,
             (Action::EnsureJob(_) | Action::EnsureOrder { .. }, None) => {}

@@ -1,5 +1,6 @@
 //! Reconciles `ExportJobs`.
 
+pub mod admission;
 pub mod apply;
 pub mod child;
 pub mod decide;
@@ -54,9 +55,12 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     // dereference (client)
     let references = dereference::dereference(context, &namespace, &job).await?;
     // validate (pure)
-    let verdict = validate::validate(&namespace, &job, &references);
+    let verdict = validate::check_pod_metadata(&job.spec, &context.image.metadata_prefixes)
+        .and_then(|()| validate::validate(&namespace, &job, &references));
     // observe (client)
-    let observed = observe::observe(context, &namespace, &job, &prior, now).await?;
+    let mut observed = observe::observe(context, &namespace, &job, &prior, now).await?;
+    let turn = observe::turn(context, &job, &references, &verdict, &prior).await?;
+    observed.admission = turn.as_ref().map(|turn| turn.admission.clone());
     // decide (pure)
     let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
     // status (client): before anything is done, so that nothing is done upon stale facts
@@ -67,6 +71,8 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         }
         Written::Done | Written::Unchanged => true,
     };
+    // Whoever is judged next sees what was written.
+    drop(turn);
     if !may_act {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }

@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use pgexport_api::ExportJob;
 use pgexport_api::job::ExportJobStatus;
+use pgexport_api::order::Refusal;
+use pgexport_api::{ExportJob, Phase};
 
+use super::admission::{self, Turn};
 use super::decide::{Observed, current, expected_jobs};
+use super::dereference::{Reference, References};
+use super::validate::{Readiness, Validated};
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::job::observe::{facts, owned_jobs, stored_facts};
@@ -35,5 +39,28 @@ pub async fn observe(
         });
     }
     let refused = if runs.is_empty() { context.refusals.take(&uid) } else { context.refusals.get(&uid) };
-    Ok(Observed { jobs, foreign: owned.foreign, refused })
+    Ok(Observed {
+        jobs,
+        foreign: owned.foreign,
+        refused,
+        image: context.image.image.clone(),
+        admission: None,
+    })
+}
+
+/// Whether the turn of an ExportJob has come, where nothing else keeps it from beginning an attempt.
+pub async fn turn(
+    context: &Context,
+    job: &ExportJob,
+    references: &References,
+    verdict: &Result<Validated, Refusal>,
+    prior: &ExportJobStatus,
+) -> Result<Option<Turn>, ReconcileError> {
+    let begins = matches!(prior.phase, None | Some(Phase::Pending | Phase::Queued | Phase::Suspended));
+    match (verdict, &references.source) {
+        (Ok(Validated { order, readiness: Readiness::Ready, .. }), Reference::Found(source)) if begins => {
+            admission::turn(context, job, order, source).await.map(Some)
+        }
+        _ => Ok(None),
+    }
 }

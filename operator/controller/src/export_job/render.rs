@@ -34,24 +34,31 @@ impl Rendering<'_> {
     #[must_use]
     pub fn job(&self, child: Child) -> Job {
         let name = self.name(child);
-        render::job(&self.blueprint(child, &name))
+        render::job(&self.blueprint(child, &name, &order::sha256(&self.order(child))))
     }
 
     /// The ConfigMap of the Job of `child`, once the Job has a uid.
     #[must_use]
     pub fn config_map(&self, child: Child, job_uid: &str) -> ConfigMap {
         let name = self.name(child);
+        let order = self.order(child);
+        let labels = render::labels(&self.blueprint(child, &name, ""));
+        order::config_map(self.namespace, &name, job_uid, labels, &order)
+    }
+
+    /// What the worker of `child` is told.
+    #[must_use]
+    pub fn order(&self, child: Child) -> Order {
         let mut run = self.validated.order.clone();
         run.run.attempt = child.attempt;
-        let labels = render::labels(&self.blueprint(child, &name));
-        order::config_map(self.namespace, &name, job_uid, labels, &Order::new(Task::Run(Box::new(run))))
+        Order::new(Task::Run(Box::new(run)))
     }
 
     fn name(&self, child: Child) -> String {
         child.name(&self.owner.name, &self.owner.uid)
     }
 
-    fn blueprint<'a>(&'a self, child: Child, name: &'a str) -> Blueprint<'a> {
+    fn blueprint<'a>(&'a self, child: Child, name: &'a str, order_sha256: &'a str) -> Blueprint<'a> {
         let Validated { order, export_mounts, transfer_mounts, .. } = self.validated;
         let (policy, mounts, deadline) = match (child.kind, &order.delivery) {
             (ChildKind::Transfer | ChildKind::Cleanup, _) => {
@@ -75,6 +82,7 @@ impl Rendering<'_> {
             mounts,
             template: self.spec.pod_template.as_ref(),
             image: self.image,
+            order_sha256,
         }
     }
 }
@@ -99,6 +107,7 @@ mod tests {
                 json!({"nodeSelector": {"pool": "batch"}, "priorityClassName": "batch"}),
             )
             .unwrap(),
+            metadata_prefixes: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use pgexport_api::condition::{self, Condition, ConditionType};
 use pgexport_api::order::{DeliveryPath, Input, Order, Refusal, RunOrder, Task, resolve};
-use pgexport_api::{ExportJob, ExportSink, ExportSource, Reason};
+use pgexport_api::{ExportJob, ExportJobSpec, ExportSink, ExportSource, Reason};
 
 use super::dereference::{Reference, References};
 use crate::job::mount::Mounts;
@@ -72,8 +72,7 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
         staging: staging.map(|staging| &staging.spec),
         staging_on_volume: false,
     };
-    let order = resolve(&input, 1)?;
-    fits(&order)?;
+    let mut order = resolve(&input, 1)?;
 
     let with_source =
         || Mounts::default().with_source(&order.source.postgres, source.spec.service_account_name.as_deref());
@@ -87,9 +86,15 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
             let transfer = Mounts::default()
                 .with_target(&named.target, account)
                 .with_target(&order.sink.target, sink_account);
-            (with_source().with_target(&named.target, account), transfer, staging)
+            let export = with_source().with_target(&named.target, account);
+            // Worker 0 looks into the sink before all the work, where one pod can.
+            let with_sink = export.clone().with_target(&order.sink.target, sink_account);
+            let claims_nothing = with_sink.claims.is_empty();
+            order.looks_ahead = claims_nothing && with_sink.service_accounts.len() < 2;
+            (if order.looks_ahead { with_sink } else { export }, transfer, staging)
         }
     };
+    fits(&order)?;
     one_identity("export", &export_mounts.service_accounts)?;
     one_identity("transfer", &transfer_mounts.service_accounts)?;
     let readiness = readiness(source, sink, needed_staging);
@@ -119,6 +124,33 @@ fn found<'a, K>(
             ),
         }),
     }
+}
+
+/// Whether the labels and annotations that the ExportJob gives its pods are of those that the installation allows: they
+/// could join a Service's or a NetworkPolicy's selector, or drive whoever injects containers.
+pub fn check_pod_metadata(spec: &ExportJobSpec, prefixes: &[String]) -> Result<(), Refusal> {
+    let Some(template) = &spec.pod_template else { return Ok(()) };
+    let fields = [("labels", &template.labels), ("annotations", &template.annotations)];
+    let all = fields.into_iter().flat_map(|(field, map)| map.keys().map(move |key| (field, key)));
+    for (field, key) in all {
+        let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+        let is_ours = ["pgexport.dev", "kubernetes.io", "k8s.io"]
+            .iter()
+            .any(|reserved| domain == *reserved || domain.ends_with(&format!(".{reserved}")));
+        if is_ours || !prefixes.iter().any(|prefix| key.starts_with(prefix)) {
+            let allowed = match prefixes {
+                [] => "this installation allows none".to_owned(),
+                prefixes => format!("this installation allows keys that begin with {}", prefixes.join(", ")),
+            };
+            return Err(Refusal {
+                reason: Reason::InvalidSpec,
+                message: format!(
+                    "podTemplate.{field}: {key} is not allowed ({allowed}): remove it in a new ExportJob, or let the operator's installation allow it (worker.metadataPrefixes of its chart)"
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn fits(run: &RunOrder) -> Result<(), Refusal> {
@@ -220,10 +252,49 @@ mod tests {
     fn pods_see_only_what_their_part_needs() {
         let staged = validate("exports", &job(&json!({})), &references()).unwrap();
         let names = |mounts: &Mounts| mounts.secrets.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&staged.export_mounts), ["findings-db", "staging"]);
+        assert_eq!(names(&staged.export_mounts), ["acme", "findings-db", "staging"]);
         assert_eq!(names(&staged.transfer_mounts), ["acme", "staging"]);
         let direct = validate("exports", &direct(), &references()).unwrap();
         assert_eq!(names(&direct.export_mounts), ["acme", "findings-db"]);
+    }
+
+    #[test]
+    fn a_staged_export_looks_ahead_where_one_pod_can() {
+        let staged = validate("exports", &job(&json!({})), &references()).unwrap();
+        assert!(staged.order.looks_ahead);
+        let named = |name: &str| json!({"spec": {"serviceAccountName": name}});
+        let two = References {
+            source: Reference::Found(Arc::new(source(&named("reader")))),
+            sink: Reference::Found(Arc::new(sink("acme", &named("writer")))),
+            ..references()
+        };
+        let staged = validate("exports", &job(&json!({})), &two).unwrap();
+        assert!(!staged.order.looks_ahead);
+        assert!(!staged.export_mounts.secrets.contains_key("acme"));
+    }
+
+    #[test]
+    fn pods_bear_only_what_the_installation_allows() {
+        let check = |template: serde_json::Value, prefixes: &[&str]| {
+            let job = job(&json!({"podTemplate": template}));
+            let prefixes: Vec<String> = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+            check_pod_metadata(&job.spec, &prefixes)
+        };
+        let label = |key: &str| json!({"labels": {key: "x"}});
+        assert_eq!(check(label("acme.com/cost-centre"), &["acme.com/"]), Ok(()));
+        assert_eq!(check(json!({"annotations": {"acme.com/note": "x"}}), &["acme.com/"]), Ok(()));
+        let refused = [
+            check(label("app"), &["acme.com/"]),
+            check(label("acme.com/team"), &[]),
+            check(json!({"annotations": {"sidecar.istio.io/inject": "true"}}), &["acme.com/"]),
+            check(label("pgexport.dev/owner"), &[""]),
+            check(label("app.kubernetes.io/name"), &["app.kubernetes.io/"]),
+        ];
+        for refusal in refused {
+            let refusal = refusal.unwrap_err();
+            assert_eq!(refusal.reason, Reason::InvalidSpec);
+            assert!(refusal.message.contains("worker.metadataPrefixes"), "{refusal}");
+        }
     }
 
     #[test]

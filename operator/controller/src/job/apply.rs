@@ -60,6 +60,22 @@ pub async fn ensure_order(client: &Client, namespace: &str, order: &ConfigMap) -
     }
 }
 
+/// Whether the ConfigMap of a Job is there.
+pub async fn order_exists(
+    client: &Client,
+    namespace: &str,
+    order: &ConfigMap,
+) -> Result<bool, ReconcileError> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let name = order.name_any();
+    let existing = config_maps
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|error| ReconcileError::api("get", format!("ConfigMap {name}"), error))?;
+    let owner = order.owner_references().first().map(|owner| owner.uid.as_str()).unwrap_or_default();
+    Ok(existing.is_some_and(|existing| is_owned_by(&existing, owner)))
+}
+
 /// Deletes a Job, and its pods before it. That it is gone already is fine.
 pub async fn delete_job(
     client: &Client,

@@ -22,6 +22,11 @@ pub const DELIVERY_ANNOTATION: &str = "pgexport.dev/delivery";
 /// The annotation that says how many pods, of an index each, have to start. The watch keeps no Job's spec.
 pub const WORKERS_ANNOTATION: &str = "pgexport.dev/workers";
 
+/// The annotation with the SHA-256 of the order that is meant for a Job.
+pub const ORDER_ANNOTATION: &str = "pgexport.dev/order-sha256";
+/// The annotation with the image of a Job's pods.
+pub const IMAGE_ANNOTATION: &str = "pgexport.dev/image";
+
 /// What is observed of a Job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobFacts {
@@ -39,6 +44,10 @@ pub struct JobFacts {
     pub direct: bool,
     /// How many pods, of an index each, it takes.
     pub workers: u32,
+    /// The SHA-256 of the order that is meant for it.
+    pub order_sha256: Option<String>,
+    /// The image of its pods.
+    pub image: Option<String>,
     /// Its pods.
     pub pods: Vec<PodFacts>,
     /// Why a pod does not start; others may run meanwhile.
@@ -133,6 +142,8 @@ impl JobFacts {
                 .get(WORKERS_ANNOTATION)
                 .and_then(|workers| workers.parse().ok())
                 .unwrap_or(1),
+            order_sha256: job.annotations().get(ORDER_ANNOTATION).cloned(),
+            image: job.annotations().get(IMAGE_ANNOTATION).cloned(),
             trouble: pods.iter().find_map(PodFacts::trouble),
             pods,
             progress: None,

@@ -136,6 +136,8 @@ mod tests {
             deleting: None,
             direct: false,
             workers: 1,
+            order_sha256: None,
+            image: None,
             pods,
             trouble: None,
             progress: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use pgexport_api::order::Order;
+use sha2::{Digest, Sha256};
 
 /// The key of the order in its ConfigMap.
 pub const ORDER_KEY: &str = "order.json";
@@ -16,6 +17,13 @@ pub const MAX_BYTES: usize = 900 * 1024;
 pub fn to_json(order: &Order) -> String {
     // Serialising these plain structs cannot fail.
     serde_json::to_string(order).unwrap_or_default()
+}
+
+/// What a Job says of the order that is meant for it, in hexadecimal: its worker obeys no other one. Whoever may create
+/// `ConfigMaps` could put one of the Job's name there before ours.
+#[must_use]
+pub fn sha256(order: &Order) -> String {
+    hex::encode(Sha256::digest(to_json(order)))
 }
 
 /// The immutable ConfigMap that belongs to a Job, and bears its name.

@@ -36,6 +36,8 @@ pub struct WorkerImage {
     pub log_filter: Option<String>,
     /// What pods ask for, where their ExportJob does not say: probes have none.
     pub defaults: PodTemplate,
+    /// What the keys of an ExportJob's `podTemplate.labels` and `podTemplate.annotations` may begin with.
+    pub metadata_prefixes: Vec<String>,
 }
 
 /// The pod of a role.
@@ -46,6 +48,7 @@ pub fn spec(
     mounts: &Mounts,
     image: &WorkerImage,
     template: Option<&PodTemplate>,
+    order_sha256: &str,
 ) -> PodSpec {
     let (volumes, volume_mounts) = volumes(config_map, mounts);
     let template = with_defaults(template, &image.defaults);
@@ -77,7 +80,11 @@ pub fn spec(
             name: "worker".to_owned(),
             image: Some(image.image.clone()),
             image_pull_policy: image.pull_policy.clone(),
-            args: Some(vec!["worker".to_owned(), role.as_str().to_owned()]),
+            args: Some(vec![
+                "worker".to_owned(),
+                role.as_str().to_owned(),
+                format!("--order-sha256={order_sha256}"),
+            ]),
             env: image.log_filter.as_ref().map(|filter| {
                 vec![EnvVar { name: "RUST_LOG".to_owned(), value: Some(filter.clone()), ..EnvVar::default() }]
             }),
@@ -108,7 +115,7 @@ pub fn spec(
 }
 
 /// What an ExportJob says, field by field, and what the installation says where it is silent.
-fn with_defaults(template: Option<&PodTemplate>, defaults: &PodTemplate) -> PodTemplate {
+pub(super) fn with_defaults(template: Option<&PodTemplate>, defaults: &PodTemplate) -> PodTemplate {
     let Some(template) = template else { return defaults.clone() };
     let tolerations =
         if template.tolerations.is_empty() { &defaults.tolerations } else { &template.tolerations };

@@ -13,7 +13,7 @@ use pgexport_api::exit::ExitCode;
 use pgexport_api::job::PodTemplate;
 use pgexport_api::naming;
 
-use super::fact::{DELIVERY_ANNOTATION, WORKERS_ANNOTATION};
+use super::fact::{DELIVERY_ANNOTATION, IMAGE_ANNOTATION, ORDER_ANNOTATION, WORKERS_ANNOTATION};
 use super::mount::Mounts;
 use super::pod::{self, WorkerImage};
 
@@ -92,6 +92,8 @@ pub struct Blueprint<'a> {
     pub template: Option<&'a PodTemplate>,
     /// What its pods run.
     pub image: &'a WorkerImage,
+    /// The SHA-256 of the order that its pods are to carry out.
+    pub order_sha256: &'a str,
 }
 
 /// The labels by which a Job, its pods and its ConfigMap are found.
@@ -115,25 +117,28 @@ pub fn labels(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
 #[must_use]
 pub fn job(blueprint: &Blueprint<'_>) -> Job {
     let labels = labels(blueprint);
-    let annotations = match blueprint.policy {
+    let mut annotations = BTreeMap::from([
+        (ORDER_ANNOTATION.to_owned(), blueprint.order_sha256.to_owned()),
+        (IMAGE_ANNOTATION.to_owned(), blueprint.image.image.clone()),
+    ]);
+    let streams = match blueprint.policy {
         Policy::StagedExport { workers } => Some(("Staged", workers)),
         Policy::DirectExport => Some(("Direct", 1)),
         Policy::Transfer | Policy::Probe => None,
+    };
+    if let Some((delivery, workers)) = streams {
+        annotations.insert(DELIVERY_ANNOTATION.to_owned(), delivery.to_owned());
+        annotations.insert(WORKERS_ANNOTATION.to_owned(), workers.to_string());
     }
-    .map(|(delivery, workers)| {
-        BTreeMap::from([
-            (DELIVERY_ANNOTATION.to_owned(), delivery.to_owned()),
-            (WORKERS_ANNOTATION.to_owned(), workers.to_string()),
-        ])
-    });
     let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
+        metadata: Some(pod_metadata(&labels, blueprint)),
         spec: Some(pod::spec(
             blueprint.policy.role(),
             blueprint.name,
             blueprint.mounts,
             blueprint.image,
             blueprint.template,
+            blueprint.order_sha256,
         )),
     };
     Job {
@@ -141,7 +146,7 @@ pub fn job(blueprint: &Blueprint<'_>) -> Job {
             name: Some(blueprint.name.to_owned()),
             namespace: Some(blueprint.namespace.to_owned()),
             labels: Some(labels),
-            annotations,
+            annotations: Some(annotations),
             owner_references: Some(vec![blueprint.owner.clone()]),
             ..ObjectMeta::default()
         },
@@ -155,6 +160,18 @@ pub fn job(blueprint: &Blueprint<'_>) -> Job {
             ..completions(blueprint.policy)
         }),
         status: None,
+    }
+}
+
+/// The pods' labels and annotations: ours, and those that the template brings. Ours win.
+fn pod_metadata(labels: &BTreeMap<String, String>, blueprint: &Blueprint<'_>) -> ObjectMeta {
+    let template = pod::with_defaults(blueprint.template, &blueprint.image.defaults);
+    let labels = template.labels.into_iter().chain(labels.clone()).collect();
+    let annotations = template.annotations;
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        ..ObjectMeta::default()
     }
 }
 

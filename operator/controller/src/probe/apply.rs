@@ -34,7 +34,7 @@ impl Rendering<'_> {
     #[must_use]
     pub fn job(&self, number: u32) -> Job {
         let name = self.name(number);
-        render::job(&self.blueprint(&name, number))
+        render::job(&self.blueprint(&name, number, &order::sha256(&self.order)))
     }
 
     /// The ConfigMap of the Job of a number, once the Job has a uid.
@@ -45,7 +45,7 @@ impl Rendering<'_> {
             self.namespace,
             &name,
             job_uid,
-            render::labels(&self.blueprint(&name, number)),
+            render::labels(&self.blueprint(&name, number, "")),
             &self.order,
         )
     }
@@ -54,7 +54,7 @@ impl Rendering<'_> {
         job_name(&self.owner.name, &self.owner.uid, number)
     }
 
-    fn blueprint<'a>(&'a self, name: &'a str, number: u32) -> Blueprint<'a> {
+    fn blueprint<'a>(&'a self, name: &'a str, number: u32, order_sha256: &'a str) -> Blueprint<'a> {
         Blueprint {
             name,
             namespace: self.namespace,
@@ -65,6 +65,7 @@ impl Rendering<'_> {
             mounts: &self.mounts,
             template: None,
             image: self.image,
+            order_sha256,
         }
     }
 }

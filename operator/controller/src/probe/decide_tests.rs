@@ -136,6 +136,8 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         deleting: None,
         direct: false,
         workers: 1,
+        order_sha256: None,
+        image: None,
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,

@@ -242,8 +242,12 @@ impl<'a> Draft<'a> {
         );
         self.condition(ConditionType::Exported, Truth::False, "Starting", "no pod runs yet");
         self.condition(ConditionType::Delivered, Truth::False, "Pending", "nothing is exported yet");
-        if self.status.location.is_none() {
-            self.status.location = self.verdict.as_ref().ok().map(|validated| validated.order.location());
+        if self.prior.phase == Some(Phase::Queued) {
+            self.status.resume_time = Some(Time(self.now));
+        }
+        if let (None, Ok(validated)) = (&self.status.location, self.verdict) {
+            self.status.location = Some(validated.order.location());
+            self.status.staging = validated.order.staging_location();
         }
         self.status.phase = Some(Phase::Exporting);
         self.status.attempts = self.status.attempts.saturating_add(1);
@@ -263,11 +267,13 @@ impl<'a> Draft<'a> {
     }
 
     /// When the time to start is over, for what was begun at `since`. The first attempt has until `deadlines.start` after
-    /// the ExportJob's creation; but an operator that was away has a minute at least.
+    /// the ExportJob's creation, or after it was last suspended or queued; but an operator that was away has a minute at
+    /// least.
     pub fn start_deadline(&self, is_first: bool, since: Timestamp) -> Timestamp {
         let start = signed(self.subject.spec.deadlines.start.into());
         if is_first {
-            let last = after(self.subject.created, start);
+            let resumed = self.status.resume_time.as_ref().map_or(self.subject.created, |time| time.0);
+            let last = after(self.subject.created.max(resumed), start);
             last.max(after(since, start.min(SignedDuration::from_mins(1))))
         } else {
             after(since, start)

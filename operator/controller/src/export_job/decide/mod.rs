@@ -21,6 +21,7 @@ use pgexport_api::job::ChildKind;
 use pgexport_api::order::Refusal;
 use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
+use super::admission::Admission;
 use super::child::Child;
 use super::validate::Validated;
 use crate::event::Notice;
@@ -51,6 +52,10 @@ pub struct Observed {
     pub foreign: Vec<String>,
     /// Why the API server refused to create the last Job.
     pub refused: Option<String>,
+    /// The image of the pods that would be made now.
+    pub image: String,
+    /// Whether its turn has come, where nothing else keeps it from beginning an attempt.
+    pub admission: Option<Admission>,
 }
 
 /// What is to be done at the API server. All of it is idempotent.
@@ -64,6 +69,8 @@ pub enum Action {
         child: Child,
         /// Its uid.
         uid: String,
+        /// The SHA-256 of the order that the Job was made for.
+        sha256: Option<String>,
     },
     /// Delete a Job.
     DeleteJob {

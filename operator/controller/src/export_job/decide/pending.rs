@@ -4,9 +4,11 @@ use pgexport_api::condition::{ConditionType, Truth};
 use pgexport_api::job::ChildKind;
 use pgexport_api::order::Refusal;
 use pgexport_api::report::Failure;
-use pgexport_api::{Class, Reason};
+use pgexport_api::{Class, Phase, Reason};
 
 use super::draft::{Draft, RECHECK, SOON};
+use crate::event::Notice;
+use crate::export_job::admission::{Admission, Database};
 use crate::export_job::validate::{Readiness, Validated};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -25,7 +27,7 @@ pub fn pending(draft: &mut Draft<'_>) {
         Err(refusal) => refused(draft, refusal),
         Ok(validated) => {
             match moved(draft, validated).map_or_else(|| validated.readiness.clone(), Readiness::NotReady) {
-                Readiness::Ready => draft.begin(ChildKind::Export),
+                Readiness::Ready => admitted(draft, validated),
                 Readiness::NotReady(refusal) => refused(draft, &refusal),
                 Readiness::Probing(message) => {
                     draft.condition(ConditionType::Accepted, Truth::Unknown, "Probing", &message);
@@ -37,7 +39,67 @@ pub fn pending(draft: &mut Draft<'_>) {
     }
 }
 
+/// Nothing of its own keeps it from beginning. Do others?
+fn admitted(draft: &mut Draft<'_>, validated: &Validated) {
+    let order = &validated.order;
+    let database = Database::new(&order.source.postgres);
+    let (reason, message) = match &draft.observed.admission {
+        Some(Admission::Admitted) => {
+            draft.begin(ChildKind::Export);
+            return;
+        }
+        // It was not asked for. It will be.
+        None => {
+            draft.wake_in(SOON);
+            return;
+        }
+        Some(Admission::Queued { place, of, why }) => {
+            queued(draft, &format!("place {place} of {of} in the queue for {database}: {why}"));
+            return;
+        }
+        Some(Admission::TooLarge { needs, limit }) => (
+            Reason::ConnectionLimit,
+            format!(
+                "it needs {needs} connections (chunking.parallelism, and one for the snapshot), and limits.maxConnections for {database} is {limit}: {}",
+                Reason::ConnectionLimit.hint()
+            ),
+        ),
+        Some(Admission::LocationInUse { by }) => (
+            Reason::LocationInUse,
+            format!(
+                "ExportJob {by}, which has not ended, delivers to {} too: {}",
+                order.location(),
+                Reason::LocationInUse.hint()
+            ),
+        ),
+    };
+    refused(draft, &Refusal { reason, message });
+}
+
+/// Its turn has not come. No clock runs meanwhile.
+fn queued(draft: &mut Draft<'_>, message: &str) {
+    if draft.status.phase != Some(Phase::Queued) {
+        draft.tell(Notice::normal("Queued", message));
+    }
+    draft.status.phase = Some(Phase::Queued);
+    draft.condition(
+        ConditionType::Accepted,
+        Truth::True,
+        "Accepted",
+        "what it refers to exists and is ready",
+    );
+    draft.reconciling("Queued", message);
+    let mut failures = draft.failures();
+    failures.environment_since = None;
+    draft.set_failures(failures);
+    draft.wake_in(RECHECK);
+}
+
 fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
+    if draft.status.phase == Some(Phase::Queued) {
+        draft.status.phase = Some(Phase::Pending);
+    }
+
     draft.condition(ConditionType::Accepted, Truth::False, refusal.reason.as_str(), &refusal.message);
     blocked(draft, refusal);
 }
@@ -68,15 +130,30 @@ fn out_of_time(draft: &mut Draft<'_>, refusal: &Refusal) {
     draft.wake_in(RECHECK);
 }
 
-/// The location was told to readers before the first attempt. It does not change with the sink.
+/// The location was told to readers before the first attempt, and chunks wait where the staging was then. Neither changes
+/// with the ExportSinks.
 pub fn moved(draft: &Draft<'_>, validated: &Validated) -> Option<Refusal> {
-    let told = draft.status.location.as_ref()?;
-    let now = validated.order.location();
-    (*told != now).then(|| Refusal {
+    let order = &validated.order;
+    if let Some(told) = draft.status.location.as_ref()
+        && *told != order.location()
+    {
+        return Some(Refusal {
+            reason: Reason::SinkNotReady,
+            message: format!(
+                "ExportSink {} now delivers to {}, and this ExportJob to {told}: change the ExportSink back, or create a new ExportJob",
+                order.sink.name,
+                order.location()
+            ),
+        });
+    }
+    let told = draft.status.staging.as_ref()?;
+    let now = order.staging_location();
+    (Some(told) != now.as_ref()).then(|| Refusal {
         reason: Reason::SinkNotReady,
         message: format!(
-            "ExportSink {} now delivers to {now}, and this ExportJob to {told}: change the ExportSink back, or create a new ExportJob",
-            validated.order.sink.name
+            "ExportSource {} now stages at {}, and this ExportJob's chunks are at {told}: change its staging back, or create a new ExportJob",
+            order.source.name,
+            now.as_deref().unwrap_or("no ExportSink")
         ),
     })
 }

@@ -94,7 +94,11 @@ impl World {
             created: created(),
             spec: &self.job.spec,
         };
-        let observed = Observed { jobs: self.jobs.values().cloned().collect(), ..Observed::default() };
+        let observed = Observed {
+            jobs: self.jobs.values().cloned().collect(),
+            admission: Some(Admission::Admitted),
+            ..Observed::default()
+        };
         decide(&subject, &verdict, &observed, status, self.now)
     }
 
@@ -223,6 +227,8 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         deleting: None,
         direct: false,
         workers: 1,
+        order_sha256: None,
+        image: None,
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,

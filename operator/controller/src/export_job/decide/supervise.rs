@@ -103,10 +103,14 @@ fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
         draft.wake_in(ENDING);
         return;
     }
+    if run.kind == ChildKind::Export && has_outdated_image(draft, job) {
+        begin_with_new_image(draft, job);
+        return;
+    }
     watch(draft, run, job);
     let goes_on = draft.status.phase.is_some_and(|phase| !phase.is_terminal());
     if goes_on && job.is_waiting() && draft.verdict.is_ok() {
-        draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone() });
+        draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone(), sha256: job.order_sha256.clone() });
     }
 }
 
@@ -150,6 +154,25 @@ fn has_run(draft: &Draft<'_>, run: Child, job: &JobFacts) -> bool {
     let (kind, _) = doing(run.kind);
     let partly = condition::find(&draft.prior.conditions, kind).is_some_and(|found| found.reason == PARTLY);
     partly || was_under_way(draft, run.kind) || job.has_started()
+}
+
+/// Whether its image cannot be pulled, and others would be made of another image by now.
+fn has_outdated_image(draft: &Draft<'_>, job: &JobFacts) -> bool {
+    let is_pulled_in_vain =
+        job.trouble.as_ref().is_some_and(|trouble| trouble.reason == Reason::ImagePullFailed);
+    is_pulled_in_vain
+        && !job.has_started()
+        && job.image.as_ref().is_some_and(|image| *image != draft.observed.image)
+}
+
+/// Nothing of the attempt has run: the next one begins as soon as its Job is gone, and costs no retry.
+fn begin_with_new_image(draft: &mut Draft<'_>, job: &JobFacts) {
+    let message = format!("Job {} is given up: the operator's worker image has changed since", job.name);
+    draft.act(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
+    draft.status.phase = Some(Phase::Pending);
+    draft.reconciling("Restarting", &message);
+    draft.tell(Notice::normal("Restarting", message).about(&job.name));
+    draft.wake_in(SOON);
 }
 
 /// What keeps a Job from starting.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::export_job::dereference::{Reference, References};
-use crate::export_job::fixture::{UID, at, created, direct, job, references};
+use crate::export_job::fixture::{UID, at, created, direct, job, references, sink};
 use crate::export_job::validate::validate;
 use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
 use crate::job::failure::failure;
@@ -23,6 +23,8 @@ struct Story {
     jobs: Vec<JobFacts>,
     foreign: Vec<String>,
     refused: Option<String>,
+    admission: Admission,
+    image: String,
 }
 
 impl Story {
@@ -36,6 +38,8 @@ impl Story {
             jobs: Vec::new(),
             foreign: Vec::new(),
             refused: None,
+            admission: Admission::Admitted,
+            image: "pgexport:1".to_owned(),
         }
     }
 
@@ -52,6 +56,8 @@ impl Story {
             jobs: self.jobs.clone(),
             foreign: self.foreign.clone(),
             refused: self.refused.clone(),
+            image: self.image.clone(),
+            admission: Some(self.admission.clone()),
         };
         let decision = decide(&subject, &verdict, &observed, &self.status, self.now);
         self.status = decision.status.clone();
@@ -80,6 +86,8 @@ impl Story {
             deleting: None,
             direct: false,
             workers: 1,
+            order_sha256: None,
+            image: None,
             pods: vec![pod(ContainerState::Waiting(None))],
             trouble: None,
             progress: None,
@@ -321,6 +329,8 @@ fn a_pod_that_does_not_start_stalls_until_the_deadline() {
         jobs: story.jobs.clone(),
         foreign: vec![],
         refused: None,
+        admission: Admission::Admitted,
+        image: "pgexport:1".to_owned(),
         now: story.now,
     };
     corrected.last().trouble = None;
@@ -670,4 +680,92 @@ fn a_new_generation_is_noted_and_nothing_else_at_the_end() {
         (decision.status.phase, decision.actions.len(), decision.requeue),
         (Some(Phase::Failed), 0, None)
     );
+}
+
+#[test]
+fn whoever_waits_is_told_its_place_and_no_clock_runs() {
+    let mut story = Story::new(job(&json!({})));
+    story.admission = Admission::Queued {
+        place: 3,
+        of: 17,
+        why: "4 of 4 ExportJobs export (limits.maxRunningJobs)".to_owned(),
+    };
+    let decision = story.decide();
+    assert_eq!((story.status.phase, reasons(&decision)), (Some(Phase::Queued), vec!["Queued"]));
+    for part in ["place 3 of 17", "4 of 4 ExportJobs"] {
+        assert!(story.message().contains(part), "{}", story.message());
+    }
+    assert!(is_true(&story.status.conditions, ConditionType::Reconciling));
+    assert!(!is_true(&story.status.conditions, ConditionType::Stalled));
+    assert!(decision.actions.is_empty());
+
+    // Far beyond deadlines.start: it waits for others, and for nothing that somebody has to put right.
+    let decision = story.after(24 * 3600);
+    assert_eq!((story.status.phase, reasons(&decision).len()), (Some(Phase::Queued), 0));
+
+    story.admission = Admission::Admitted;
+    let decision = story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Exporting));
+    story.create(&decision);
+    story.after(60);
+    assert_eq!(
+        story.status.phase,
+        Some(Phase::Exporting),
+        "the time to start counts from when it left the queue"
+    );
+}
+
+#[test]
+fn what_shares_with_others_is_refused_by_name_and_goes_on_by_itself() {
+    let cases = [
+        (
+            Admission::LocationInUse { by: "team/other".to_owned() },
+            Reason::LocationInUse,
+            "ExportJob team/other",
+        ),
+        (Admission::TooLarge { needs: 33, limit: 16 }, Reason::ConnectionLimit, "needs 33 connections"),
+    ];
+    for (admission, reason, wanted) in cases {
+        let mut story = Story::new(job(&json!({})));
+        story.admission = admission;
+        let decision = story.decide();
+        assert_eq!((story.stalled(), reasons(&decision)), (Some(reason.as_str()), vec![reason.as_str()]));
+        assert!(story.message().contains(wanted), "{}", story.message());
+        assert_eq!(story.status.phase, Some(Phase::Pending));
+        story.admission = Admission::Admitted;
+        story.after(30);
+        assert_eq!((story.stalled(), story.status.phase), (None, Some(Phase::Exporting)), "{reason}");
+    }
+}
+
+#[test]
+fn a_staging_that_moves_is_told() {
+    let mut story = Story::exporting(job(&json!({})));
+    assert_eq!(story.status.staging.as_deref(), Some("s3://staging-bucket/from-us/"));
+    let moved = json!({"spec": {"s3": {"bucket": "elsewhere", "region": "eu-west-1"}}});
+    story.references.staging = Some(Reference::Found(std::sync::Arc::new(sink("staging", &moved))));
+    story.complete(Some(exported()));
+    story.after(5);
+    assert_eq!(story.stalled(), Some("SinkNotReady"));
+    for part in ["s3://elsewhere/", "s3://staging-bucket/from-us/"] {
+        assert!(story.message().contains(part), "{}", story.message());
+    }
+}
+
+#[test]
+fn an_image_that_was_corrected_is_used_without_a_retry() {
+    let mut story = Story::new(job(&json!({})));
+    let decision = story.decide();
+    story.create(&decision);
+    story.last().image = Some("pgexport:wrong".to_owned());
+    story.last().trouble =
+        Some(Trouble { reason: Reason::ImagePullFailed, message: "image x cannot be pulled".to_owned() });
+    let decision = story.after(20);
+    assert!(matches!(decision.actions.as_slice(), [Action::DeleteJob { .. }]), "{:?}", decision.actions);
+    assert_eq!(story.status.phase, Some(Phase::Pending));
+    story.jobs.clear();
+    let decision = story.after(5);
+    story.create(&decision);
+    assert_eq!((story.status.attempts, story.status.phase), (2, Some(Phase::Exporting)));
+    assert_eq!(story.status.failures.clone().unwrap_or_default().transient, 0);
 }

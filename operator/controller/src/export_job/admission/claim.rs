@@ -1,0 +1,145 @@
+//! What an ExportJob asks of the things that it shares with others.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use pgexport_api::job::Consistency;
+use pgexport_api::order::{RunOrder, Target};
+use pgexport_api::source::{ExportSourceSpec, Limits, Postgres};
+use pgexport_api::{ExportJob, ExportSinkSpec, Phase};
+
+/// A login at a server: what limits are counted over, whichever namespaces and ExportSources name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Database {
+    host: String,
+    port: u16,
+    user: String,
+}
+
+impl Database {
+    /// The login of a source. Host names ignore case, and a dot at their end.
+    #[must_use]
+    pub fn new(postgres: &Postgres) -> Self {
+        Self {
+            host: postgres.host.trim_end_matches('.').to_ascii_lowercase(),
+            port: postgres.port,
+            user: postgres.user.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Database {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{} as {}", self.host, self.port, self.user)
+    }
+}
+
+/// A location, told apart from one of the same name at another server, or in another namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(String);
+
+impl Place {
+    /// Where `location`, a URI below the target of a sink of `namespace`, really is.
+    #[must_use]
+    pub fn new(namespace: &str, target: &Target, location: &str) -> Self {
+        match target {
+            Target::S3(s3) => Self(format!("{} {location}", s3.endpoint.as_deref().unwrap_or_default())),
+            Target::Volume(_) => Self(format!("{namespace} {location}")),
+        }
+    }
+
+    fn of_sink(namespace: &str, sink: &ExportSinkSpec, location: &str) -> Option<Self> {
+        let target = match (&sink.s3, &sink.volume) {
+            (Some(s3), _) => Target::S3(s3.clone()),
+            (None, Some(volume)) => Target::Volume(volume.clone()),
+            (None, None) => return None,
+        };
+        Some(Self::new(namespace, &target, location))
+    }
+}
+
+/// How an ExportJob stands to its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds connections.
+    Exporting,
+    /// It waits for them.
+    Waiting,
+    /// It has begun, and does not need them now.
+    Elsewhere,
+}
+
+/// What an ExportJob that has not ended asks for, or has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The login; `None` where its source is not known.
+    pub database: Option<Database>,
+    /// The limits of its own source.
+    pub limits: Limits,
+    /// How it stands.
+    pub standing: Standing,
+    /// Connections that it opens at the same time.
+    pub connections: u32,
+    /// Where it delivers, once that was told.
+    pub place: Option<Place>,
+}
+
+impl Claim {
+    /// The claim of an ExportJob that is about to begin an attempt.
+    #[must_use]
+    pub fn of_candidate(job: &ExportJob, order: &RunOrder, source: &ExportSourceSpec) -> Self {
+        let namespace = job.namespace().unwrap_or_default();
+        Self {
+            place: Some(Place::new(&namespace, &order.sink.target, &order.location())),
+            standing: Standing::Waiting,
+            ..Self::of(job, Some(source), None)
+        }
+    }
+
+    /// The claim of any ExportJob. `sink` tells its location from one of the same name at another server.
+    #[must_use]
+    pub fn of(job: &ExportJob, source: Option<&ExportSourceSpec>, sink: Option<&ExportSinkSpec>) -> Self {
+        let namespace = job.namespace().unwrap_or_default();
+        let status = job.status.as_ref();
+        let standing = match status.and_then(|status| status.phase) {
+            Some(Phase::Exporting) => Standing::Exporting,
+            Some(Phase::Queued) => Standing::Waiting,
+            _ => Standing::Elsewhere,
+        };
+        let location = status.and_then(|status| status.location.as_deref());
+        Self {
+            place: location.and_then(|location| Place::of_sink(&namespace, sink?, location)),
+            name: job.name_any(),
+            uid: job.uid().unwrap_or_default(),
+            created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            database: source.map(|source| Database::new(&source.postgres)),
+            limits: source.and_then(|source| source.limits).unwrap_or_default(),
+            standing,
+            connections: connections(job),
+            namespace,
+        }
+    }
+
+    /// `namespace/name`, for messages.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One for each chunk in flight, and one that plans and, under a snapshot, holds it.
+fn connections(job: &ExportJob) -> u32 {
+    let chunking = &job.spec.chunking;
+    let workers = chunking.parallelism.max(job.spec.workers);
+    match chunking.consistency {
+        Consistency::Snapshot => workers.saturating_add(1),
+        Consistency::PerChunk => workers,
+    }
+}
