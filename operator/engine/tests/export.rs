@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgexport_api::job::{DatasetChunking, Files, Format, FormatType, Layout, Strategy, TableChunking};
+use pgexport_api::job::{
+    Consistency, DatasetChunking, Files, Format, FormatType, IfExists, Layout, Strategy, TableChunking,
+};
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target,
 };
@@ -93,6 +95,7 @@ impl Room {
             source: NamedSource {
                 name: "db".to_owned(),
                 postgres: serde_json::from_value(postgres).unwrap(),
+                allow_privileged_login: false,
             },
             sink: sink("customer", &self.customer, false),
             delivery: if staged {
@@ -100,6 +103,8 @@ impl Room {
             } else {
                 DeliveryPath::Direct
             },
+            if_exists: IfExists::Fail,
+            looks_ahead: false,
             path: "out/".to_owned(),
             datasets: vec![DatasetOrder {
                 name: "findings".to_owned(),
@@ -112,8 +117,11 @@ impl Room {
                         alias: Some("f".to_owned()),
                         chunks: 6,
                     }),
+                    values: None,
                 },
+                expect: None,
             }],
+            consistency: Consistency::Snapshot,
             parameters: Vec::new(),
             format: Format { format_type: FormatType::Json, csv: None },
             files: Files { layout: if staged { Layout::Single } else { Layout::PerChunk }, name: None },

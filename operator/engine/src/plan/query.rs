@@ -81,7 +81,12 @@ mod tests {
     use super::values;
 
     fn parameter(name: &str, parameter_type: &str, value: ParameterValue) -> ParameterOrder {
-        ParameterOrder { name: name.to_owned(), parameter_type: parameter_type.to_owned(), value }
+        ParameterOrder {
+            name: name.to_owned(),
+            parameter_type: parameter_type.to_owned(),
+            value,
+            sensitive: false,
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub fn order(format: FormatType, layout: Layout, sink: Target, staging: Target) 
         "delivery": DeliveryPath::Staged {
             staging: NamedSink { name: "staging".to_owned(), target: staging, staging: true },
         },
-        "path": PATH,
+        "ifExists": "Fail", "looksAhead": false,
+        "path": PATH, "consistency": "Snapshot",
         "datasets": [],
         "parameters": [
             {"name": "tenant", "type": "uuid", "value": {"Text": "7"}}, {"name": "since", "type": "date", "value": "Null"},
