@@ -7,6 +7,10 @@
 //! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}-{writer}.{extension}
 //! {namespace}/{name}/{uid}/{attempt}/chunks/{index}.json
 //! ```
+//!
+//! Where each chunk sees a moment of its own, chunks are not bound to an attempt: plan and sidecars lie above the attempts'
+//! folders, `{namespace}/{name}/{uid}/plan.json` and `{namespace}/{name}/{uid}/chunks/{index}.json`, and each attempt goes on
+//! where the one before was.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use pgexport_api::job::FormatType;
+use pgexport_api::job::{Consistency, FormatType};
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
 use serde::de::DeserializeOwned;
@@ -38,8 +42,10 @@ const JSON: &str = "application/json";
 #[derive(Clone, Debug)]
 pub struct Staging {
     store: Arc<dyn Store>,
-    /// What all keys begin with.
+    /// What the keys of plan and sidecars begin with.
     root: String,
+    /// What the keys of this attempt's bodies begin with.
+    attempt: String,
     format: FormatType,
 }
 
@@ -86,11 +92,16 @@ impl Staging {
     #[must_use]
     pub fn open(store: Arc<dyn Store>, order: &RunOrder) -> Self {
         let run = &order.run;
-        let root = format!("{}/{}/{}/{}/", run.namespace, run.name, run.uid, run.attempt);
-        Self { store, root, format: order.format.format_type }
+        let all = format!("{}/{}/{}/", run.namespace, run.name, run.uid);
+        let attempt = format!("{all}{}/", run.attempt);
+        let root = match order.consistency {
+            Consistency::Snapshot => attempt.clone(),
+            Consistency::PerChunk => all,
+        };
+        Self { store, root, attempt, format: order.format.format_type }
     }
 
-    /// Writes the plan, unless there is one. [`Put::Exists`]: another worker has planned this attempt otherwise.
+    /// Writes the plan, unless there is one. [`Put::Exists`]: another worker has planned otherwise.
     pub async fn create_plan(&self, plan: &Plan) -> Result<Put> {
         let key = self.plan_key();
         let body = document(plan)?;
@@ -122,7 +133,7 @@ impl Staging {
             FormatType::Csv => "csv",
         };
         let writer = RandomState::new().hash_one(chunk) >> 32;
-        let key = format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.root, dataset.name, planned.part);
+        let key = format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.attempt, dataset.name, planned.part);
         FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
     }
 

@@ -130,7 +130,7 @@ fn files<'a>(layout: Layout, plan: &'a Plan, sidecars: &'a [Sidecar]) -> Vec<Out
 }
 
 fn export(plan: &Plan, sidecars: &[Sidecar]) -> Export {
-    let time = plan.snapshot.time;
+    let time = plan.time;
     Export {
         chunks: u32::try_from(sidecars.len()).unwrap_or(u32::MAX),
         started: sidecars.iter().map(|sidecar| sidecar.started).min().unwrap_or(time),

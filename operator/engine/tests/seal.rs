@@ -25,7 +25,7 @@ fn job(backend: &Backend, uid: &str, attempt: u32) -> RunOrder {
 
 fn manifest(order: &RunOrder) -> Manifest {
     let plan = plan(&[("findings", &[""])]);
-    let time = plan.snapshot.time;
+    let time = plan.time;
     Manifest::new(order, &plan, Export { chunks: 1, started: time, finished: time }, Vec::new())
 }
 

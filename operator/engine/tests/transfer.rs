@@ -57,7 +57,7 @@ async fn json_chunks_become_one_document_a_data_set_in_a_bucket_and_in_a_folder(
         assert_eq!(serde_json::from_slice::<Value>(&assets).unwrap(), json!([]));
         assert_eq!((delivered.chunks, delivered.files, delivered.rows), (5, 2, 3));
         assert_eq!(delivered.bytes, (findings.len() + assets.len()) as u64);
-        assert_eq!(delivered.snapshot_time, Some(plan(TWO).snapshot.time));
+        assert_eq!(delivered.snapshot_time, Some(plan(TWO).time));
         assert_eq!(sink.left_behind().await, Vec::<String>::new());
     }
 }

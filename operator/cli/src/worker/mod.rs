@@ -121,9 +121,9 @@ async fn work(
         (Subtask::Transfer, Task::Run(order)) => {
             transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)
         }
-        (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source.postgres, secrets)
+        (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets)
             .await
-            .map(|server| Outcome::SourceProbed { server, login_may: Vec::new() }),
+            .map(|found| Outcome::SourceProbed { server: found.server, login_may: found.login_may }),
         (Subtask::Probe, Task::ProbeSink(sink)) => probe::sink::probe(&sink, secrets, &volumes)
             .await
             .map(|()| Outcome::SinkProbed { capabilities: Capabilities::default() }),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use pgexport_api::report::Delivered;
 
 use super::share::{ChunkFile, Destination, StoredChunk};
-use super::{Context, begin, export_while_held, interrupted};
+use super::{Context, begin, expect, export_while_held, interrupted};
 use crate::error::Result;
 use crate::manifest::{DeliveredFile, Delivery, Export, refuse_if_delivered};
 use crate::output::{FileWriter, Framer, file_name};
@@ -25,10 +26,14 @@ pub(super) async fn run(context: &Context) -> Result<Delivered> {
     let exported = export_while_held(context, &holder, &plan, &all, &destination).await;
     holder.finish().await;
     let exported = if context.cancel.is_cancelled() { Err(interrupted()) } else { exported };
+    let exported = exported.and_then(|kept| {
+        expect::check_rows(order, &plan, kept.iter().map(|(chunk, kept)| (*chunk, kept.rows)))?;
+        Ok(kept)
+    });
     match exported {
-        Ok(times) => {
-            let started = times.iter().map(|(_, times)| times.0).min().unwrap_or(plan.snapshot.time);
-            let finished = times.iter().map(|(_, times)| times.1).max().unwrap_or(plan.snapshot.time);
+        Ok(kept) => {
+            let started = kept.iter().map(|(_, kept)| kept.started).min().unwrap_or(plan.time);
+            let finished = kept.iter().map(|(_, kept)| kept.finished).max().unwrap_or(plan.time);
             let chunks = u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX);
             delivery.commit(order, &plan, Export { chunks, started, finished }, &context.cancel).await
         }
@@ -37,6 +42,13 @@ pub(super) async fn run(context: &Context) -> Result<Delivered> {
             Err(error)
         }
     }
+}
+
+/// What is known of a file that is stored.
+struct Kept {
+    rows: u64,
+    started: Timestamp,
+    finished: Timestamp,
 }
 
 /// Files in the sink.
@@ -48,8 +60,7 @@ struct Sink<'a> {
 }
 
 impl Destination for Sink<'_> {
-    /// When it was begun, and when it was ended.
-    type Kept = (jiff::Timestamp, jiff::Timestamp);
+    type Kept = Kept;
 
     async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
         let (planned, dataset) = self.plan.chunk(chunk)?;
@@ -70,6 +81,6 @@ impl Destination for Sink<'_> {
             }
         };
         self.delivery.add(DeliveredFile { dataset: planned.dataset, part: planned.part, rows, file });
-        Ok((started, finished))
+        Ok(Kept { rows, started, finished })
     }
 }

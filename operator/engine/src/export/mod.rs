@@ -1,9 +1,12 @@
 //! An export: the plan, this worker's share of the chunks, and where they go.
 //!
 //! Worker 0 takes the snapshot, plans, and holds the snapshot until every chunk of every worker is exported. When it goes,
-//! the attempt goes with it; any other worker can be replaced.
+//! the attempt goes with it; any other worker can be replaced. Where each chunk is read in a transaction of its own, there is
+//! no snapshot, and whoever comes goes on with what is left.
 
 mod direct;
+mod expect;
+mod per_chunk;
 mod share;
 mod staged;
 
@@ -20,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::source::{Connector, Holder, application_name};
+use crate::source::{Connector, Holder, application_name, privilege};
 use crate::store::Volumes;
 
 /// What a worker has to work with.
@@ -89,7 +92,7 @@ pub async fn preview(
 /// Takes the snapshot and plans.
 async fn begin(context: &Context) -> Result<(Holder, Plan)> {
     let (holder, plan) = hold(&context.order, &context.connector(), "snapshot", &context.cancel).await?;
-    tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.snapshot.time, "planned");
+    tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.time, "planned");
     context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
     Ok((holder, plan))
 }
@@ -107,8 +110,12 @@ async fn hold(
         holder = Holder::begin(connector, &name) => holder?,
         () = cancel.cancelled() => return Err(interrupted()),
     };
+    let planning = async {
+        privilege::check(holder.session(), &order.source).await?;
+        plan::make(&holder, order).await
+    };
     let plan = tokio::select! {
-        plan = plan::make(&holder, order) => plan,
+        plan = planning => plan,
         () = cancel.cancelled() => Err(interrupted()),
     };
     match plan {

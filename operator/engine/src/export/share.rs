@@ -13,7 +13,7 @@ use crate::encode::Batch;
 use crate::error::{Error, Result};
 use crate::output::{FileWriter, FinishedFile, Framer};
 use crate::plan::{self, Plan};
-use crate::source::{Importer, application_name};
+use crate::source::{Importer, application_name, privilege};
 
 /// Every `workers`-th chunk, so that the chunks of each data set are spread over all workers.
 pub(super) fn chunks_of(worker: u32, workers: u32, chunks: usize) -> Vec<u32> {
@@ -164,7 +164,23 @@ async fn stream<D: Destination>(
 }
 
 async fn join(context: &Context, plan: &Plan, chunk: u32) -> Result<Importer> {
-    Importer::join(&context.connector(), &plan.snapshot, &connection_name(context, chunk)).await
+    let (connector, name) = (context.connector(), connection_name(context, chunk));
+    let Some(snapshot) = &plan.snapshot else {
+        let importer = Importer::connect(&connector, &name).await?;
+        privilege::check(importer.session(), &context.order.source).await?;
+        return Ok(importer);
+    };
+    Importer::join(&connector, snapshot, &name).await
+}
+
+/// Locks what the chunk's query reads, in the snapshot or in a transaction of its own.
+async fn lock(plan: &Plan, chunk: u32, query: &str, importer: &mut Importer) -> Result<()> {
+    let (planned, _) = plan.chunk(chunk)?;
+    if plan.snapshot.is_none() {
+        importer.begin_anew().await?;
+    }
+    importer.pin().await?;
+    plan::lock(importer.session(), plan, planned, query).await
 }
 
 /// Tells people who look into `pg_stat_activity` which chunk is read.
@@ -186,7 +202,10 @@ async fn copy<D: Destination>(
     let mut file = destination.begin(chunk).await?;
     // The store may be slow, and the server too: whatever is waited for, a stop is obeyed.
     let filled = tokio::select! {
-        filled = fill(context, &query, importer, &mut file) => filled,
+        filled = async {
+            lock(plan, chunk, &query, importer).await?;
+            fill(context, &query, importer, &mut file).await
+        } => filled,
         () = stop.cancelled() => Err(interrupted()),
     };
     match filled {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgexport_api::job::Consistency;
 use pgexport_api::order::NamedSink;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Exported;
 
 use super::share::{self, ChunkFile, Destination, StoredChunk};
-use super::{Context, begin, export_while_held, interrupted};
+use super::{Context, begin, expect, export_while_held, interrupted, per_chunk};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::source::Holder;
@@ -21,12 +22,19 @@ const POLL: Duration = Duration::from_secs(1);
 /// Worker 0: plans, holds the snapshot, exports its share, and leaves last.
 pub(super) async fn lead(context: &Context, staging: &NamedSink) -> Result<Exported> {
     let staging = open(context, staging)?;
+    match context.order.consistency {
+        Consistency::Snapshot => lead_snapshot(context, &staging).await,
+        Consistency::PerChunk => per_chunk::lead(context, &staging).await,
+    }
+}
+
+async fn lead_snapshot(context: &Context, staging: &Staging) -> Result<Exported> {
     if let Some(plan) = staging.plan().await? {
         // A former pod of this worker planned, and its snapshot went with it. If every chunk was there by then, only
         // its report is missing.
         let sidecars = staging.sidecars().await?;
         if sidecars.len() == plan.chunks.len() {
-            return Ok(totals(&plan, &sidecars));
+            return totals(context, &plan, &sidecars);
         }
         return Err(Error::new(
             Reason::SnapshotLost,
@@ -34,7 +42,7 @@ pub(super) async fn lead(context: &Context, staging: &NamedSink) -> Result<Expor
         ));
     }
     let (holder, plan) = begin(context).await?;
-    let ended = held(context, &holder, &staging, &plan).await;
+    let ended = held(context, &holder, staging, &plan).await;
     holder.finish().await;
     ended
 }
@@ -53,12 +61,13 @@ async fn held(context: &Context, holder: &Holder, staging: &Staging, plan: &Plan
             others = all_finished(context, staging, plan) => others?,
             error = holder.closed() => return Err(error),
         }
-        Ok(totals(plan, &staging.sidecars().await?))
+        totals(context, plan, &staging.sidecars().await?)
     };
     exported.await
 }
 
-async fn all_finished(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
+/// Waits until every chunk of every worker is finished.
+pub(super) async fn all_finished(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
     while staging.finished().await?.len() < plan.chunks.len() {
         pause(context).await?;
     }
@@ -74,14 +83,23 @@ pub(super) async fn follow(context: &Context, staging: &NamedSink) -> Result<()>
         }
         pause(context).await?;
     };
+    export_rest(context, &staging, &plan).await
+}
+
+/// Exports what is left of this worker's share.
+pub(super) async fn export_rest(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
     context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
     let finished = staging.finished().await?;
     let mut chunks = share::chunks_of(context.worker, context.order.workers, plan.chunks.len());
-    chunks.retain(|chunk| !finished.contains(chunk));
+    chunks.retain(|chunk| {
+        let done = finished.contains(chunk);
+        if done {
+            context.progress.chunk_exported();
+        }
+        !done
+    });
     let stop = context.cancel.child_token();
-    share::export(context, &plan, &chunks, &Chunks { context, plan: &plan, staging: &staging }, &stop)
-        .await
-        .map(drop)
+    share::export(context, plan, &chunks, &Chunks { context, plan, staging }, &stop).await.map(drop)
 }
 
 fn open(context: &Context, staging: &NamedSink) -> Result<Staging> {
@@ -96,13 +114,16 @@ async fn pause(context: &Context) -> Result<()> {
     }
 }
 
-fn totals(plan: &Plan, sidecars: &[Sidecar]) -> Exported {
-    Exported {
+/// What worker 0 reports, if it is as expected.
+pub(super) fn totals(context: &Context, plan: &Plan, sidecars: &[Sidecar]) -> Result<Exported> {
+    let rows = sidecars.iter().map(|sidecar| (sidecar.chunk, sidecar.rows));
+    expect::check_rows(&context.order, plan, rows)?;
+    Ok(Exported {
         chunks: u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX),
         rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
         bytes: sidecars.iter().map(|sidecar| sidecar.body.bytes).sum(),
-        snapshot_time: Some(plan.snapshot.time),
-    }
+        snapshot_time: plan.snapshot.as_ref().map(|snapshot| snapshot.time),
+    })
 }
 
 /// Objects of the staging.

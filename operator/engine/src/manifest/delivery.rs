@@ -102,7 +102,7 @@ impl Delivery {
             files: manifest.files(),
             rows: manifest.rows,
             bytes: manifest.bytes,
-            snapshot_time: Some(manifest.snapshot.time),
+            snapshot_time: manifest.snapshot.as_ref().map(|snapshot| snapshot.time),
             already: false,
         })
     }

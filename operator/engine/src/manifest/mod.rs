@@ -45,8 +45,9 @@ pub struct Manifest {
     pub format: Format,
     /// The parameters of the queries.
     pub parameters: Vec<Parameter>,
-    /// What the queries saw.
-    pub snapshot: Snapshot,
+    /// What the queries saw; absent where each chunk saw the moment at which it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// The server's version.
     pub server_version: String,
     /// When and in how many chunks it was read.
@@ -197,11 +198,11 @@ impl Manifest {
                     },
                 })
                 .collect(),
-            snapshot: Snapshot {
-                time: plan.snapshot.time,
-                lsn: plan.snapshot.lsn.clone(),
-                id: plan.snapshot.id.clone(),
-            },
+            snapshot: plan.snapshot.as_ref().map(|snapshot| Snapshot {
+                time: snapshot.time,
+                lsn: snapshot.lsn.clone(),
+                id: snapshot.id.clone(),
+            }),
             server_version: plan.server.version.clone(),
             export,
             rows: datasets.iter().map(|dataset| dataset.rows).sum(),

@@ -50,8 +50,9 @@ pub struct Success {
     pub rows: u64,
     /// Bytes in them.
     pub bytes: u64,
-    /// The instant of the snapshot.
-    pub snapshot_time: Timestamp,
+    /// The instant of the snapshot; absent where each chunk has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Timestamp>,
 }
 
 /// Looks whether the path holds a finished delivery, before anything is written there. `None`: no; also where the sink
@@ -175,7 +176,7 @@ impl Success {
             files: manifest.files(),
             rows: manifest.rows,
             bytes: manifest.bytes,
-            snapshot_time: manifest.snapshot.time,
+            snapshot_time: manifest.snapshot.as_ref().map(|snapshot| snapshot.time),
         }
     }
 
@@ -192,7 +193,7 @@ impl Success {
             files: self.files,
             rows: self.rows,
             bytes: self.bytes,
-            snapshot_time: Some(self.snapshot_time),
+            snapshot_time: self.snapshot_time,
             already: false,
         }
     }

@@ -47,6 +47,17 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
         return Err(Error::new(Reason::InvalidQuery, format!("{doing}: the query returns no columns")));
     }
     let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
+    let columns = columns(session, doing, &statement).await?;
+    Ok(Described { columns, types, plan })
+}
+
+/// The columns of a statement's result.
+pub(super) async fn columns(
+    session: &Session,
+    doing: &str,
+    statement: &tokio_postgres::Statement,
+) -> Result<Vec<Column>> {
+    let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
     let modifiers: Vec<i32> = statement.columns().iter().map(tokio_postgres::Column::type_modifier).collect();
     let names = session
         .query(
@@ -56,7 +67,7 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
             &[(&types, Type::OID_ARRAY), (&modifiers, Type::INT4_ARRAY)],
         )
         .await?;
-    let columns = statement
+    statement
         .columns()
         .iter()
         .zip(names)
@@ -64,8 +75,7 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
             let column_type = row.try_get(0).map_err(|error| session.error(error, Stage::Plan, doing))?;
             Ok(Column { name: column.name().to_owned(), column_type })
         })
-        .collect::<Result<_>>()?;
-    Ok(Described { columns, types, plan })
+        .collect()
 }
 
 /// Has the query parsed where it will stand, in FROM, which takes queries only and none that write. What is refused there

@@ -1,14 +1,17 @@
 //! Making the plan, in the transaction that holds the snapshot.
 
 use futures::StreamExt as _;
-use pgexport_api::job::{FormatType, Strategy};
+use pgexport_api::job::{Consistency, FormatType, Strategy};
 use pgexport_api::order::{DatasetOrder, RunOrder};
 use pgexport_api::reason::Reason;
 use sha2::{Digest, Sha256};
 
 use super::describe::describe;
 use super::query::values;
-use super::{Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, parameter, rewritten, table};
+use super::values::Items;
+use super::{
+    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, expect, parameter, rewritten, table, unchanged,
+};
 use crate::encode::header_statement;
 use crate::error::{Error, Result};
 use crate::source::error::{ServerMessage, Stage};
@@ -30,12 +33,17 @@ pub async fn make(holder: &Holder, order: &RunOrder) -> Result<Plan> {
         chunks.extend((0_u32..).zip(rows).map(|(part, rows)| Chunk { dataset: index, part, rows }));
     }
     rewritten::check(holder.session()).await?;
+    let one_snapshot = order.consistency == Consistency::Snapshot;
+    let tables =
+        if one_snapshot { Vec::new() } else { unchanged::split_tables(holder.session(), order).await? };
     Ok(Plan {
         version: PLAN_VERSION,
-        snapshot: holder.snapshot().clone(),
+        time: holder.snapshot().time,
+        snapshot: one_snapshot.then(|| holder.snapshot().clone()),
         server: holder.server().clone(),
         datasets,
         chunks,
+        tables,
     })
 }
 
@@ -54,18 +62,29 @@ async fn plan_dataset(
     if by_table.is_some() {
         whole.insert(CHUNK.to_owned(), table::WHOLE.to_owned());
     }
+    let items = Items::of(chunking)?;
+    if let Some(items) = &items {
+        items.check(session, &doing).await?;
+        items.insert(0, &mut whole)?;
+    }
     let query = substitute(&dataset.sql, &whole);
+    if let Some(items) = &items {
+        items.check_placeholder(&doing, &query)?;
+    }
     if by_table.is_some() {
         table::check_placeholder(&doing, &query)?;
     }
     // A query before this one may have changed how this one would be read.
     holder.pin().await?;
     let described = describe(session, &doing, &query).await?;
+    expect::check_columns(dataset, &described.columns)?;
     let csv_header = header(session, &doing, order, &query.sql).await?;
     let rows = if let Some(chunking) = by_table {
         table::rows(session, &doing, &dataset.sql, values, &described, chunking).await?
     } else if let Some(chunking) = by_column {
         column::rows(session, &doing, &query.sql, &described, chunking).await?
+    } else if let Some(items) = &items {
+        items.rows(session, &doing, dataset, values).await?
     } else {
         vec![Rows::All]
     };

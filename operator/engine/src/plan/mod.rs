@@ -3,15 +3,19 @@
 
 mod column;
 mod describe;
+mod expect;
 mod explain;
 mod make;
 mod parameter;
 mod query;
 mod rewritten;
 mod table;
+mod unchanged;
+mod values;
 
 pub use make::make;
 pub use query::{chunk_query, chunk_query_with_placeholders};
+pub use unchanged::lock;
 
 use jiff::Timestamp;
 use pgexport_api::job::Strategy;
@@ -22,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// The version of [`Plan`] that this code writes and reads.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// The plan of an attempt.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -30,14 +34,34 @@ pub const PLAN_VERSION: u32 = 1;
 pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
-    /// The snapshot that all chunks see.
-    pub snapshot: Snapshot,
+    /// When it was made: what `:snapshot_time` stands for in each chunk. Under one snapshot, the instant of that.
+    pub time: Timestamp,
+    /// The snapshot that all chunks see. None: each chunk sees the moment at which it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// The server that was read.
     pub server: Server,
     /// The data sets, in the ExportJob's order.
     pub datasets: Vec<PlannedDataset>,
     /// The chunks: a data set's stand together, in the order of their parts. A chunk's index is its place.
     pub chunks: Vec<Chunk>,
+    /// The tables that are split by pages, where no snapshot's holder keeps them from being rewritten between chunks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<SplitTable>,
+}
+
+/// A table that is split by pages, and the file that these are in.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitTable {
+    /// The place of its data set in [`Plan::datasets`].
+    pub dataset: u32,
+    /// Its name, as the ExportJob writes it.
+    pub name: String,
+    /// Its oid.
+    pub oid: u32,
+    /// Its `pg_relation_filenode()`.
+    pub file: Option<u32>,
 }
 
 impl Plan {
@@ -122,5 +146,10 @@ pub enum Rows {
     OfTable {
         /// An SQL condition.
         condition: String,
+    },
+    /// Those that the query returns for one of the values that `chunking.values` gives.
+    OfValue {
+        /// The value's place among the items.
+        item: u32,
     },
 }

@@ -3,16 +3,23 @@
 
 use jiff::Timestamp;
 use pgexport_api::job::ParameterValue;
-use pgexport_api::order::{ParameterOrder, RunOrder};
+use pgexport_api::order::{DatasetOrder, ParameterOrder, RunOrder};
 use pgexport_api::reason::Reason;
 
+use super::values::Items;
 use super::{Chunk, Plan, Rows};
 use crate::error::{Error, Result};
 use crate::sql::{CHUNK, SNAPSHOT_TIME, TypeName, Values, cast, substitute};
 
 /// The query of a chunk. It holds the parameters' values: it belongs into no log.
 pub fn chunk_query(order: &RunOrder, plan: &Plan, chunk: &Chunk) -> Result<String> {
-    query(order, chunk, values(&order.parameters, plan.snapshot.time)?)
+    let mut values = values(&order.parameters, plan.time)?;
+    if let Rows::OfValue { item } = chunk.rows
+        && let Some(items) = Items::of(&dataset(order, chunk)?.chunking)?
+    {
+        items.insert(item as usize, &mut values)?;
+    }
+    query(order, chunk, values)
 }
 
 /// The query of a chunk as people are shown it: the parameters stay placeholders.
@@ -20,17 +27,22 @@ pub fn chunk_query_with_placeholders(order: &RunOrder, chunk: &Chunk) -> Result<
     query(order, chunk, Values::default())
 }
 
-fn query(order: &RunOrder, chunk: &Chunk, mut values: Values) -> Result<String> {
+fn dataset<'a>(order: &'a RunOrder, chunk: &Chunk) -> Result<&'a DatasetOrder> {
     let dataset = usize::try_from(chunk.dataset).ok().and_then(|dataset| order.datasets.get(dataset));
-    let dataset = dataset.ok_or_else(|| {
+    dataset.ok_or_else(|| {
         let message = format!(
             "the plan's chunk {} is of data set {}, which the order does not have",
             chunk.part, chunk.dataset
         );
         Error::new(Reason::InternalError, message)
-    })?;
+    })
+}
+
+fn query(order: &RunOrder, chunk: &Chunk, mut values: Values) -> Result<String> {
+    let dataset = dataset(order, chunk)?;
     Ok(match &chunk.rows {
-        Rows::All => substitute(&dataset.sql, &values).sql,
+        // A chunk's value is among the values.
+        Rows::All | Rows::OfValue { .. } => substitute(&dataset.sql, &values).sql,
         Rows::OfResult { condition } => {
             let sql = substitute(&dataset.sql, &values).sql;
             format!("SELECT * FROM (\n{sql}\n) q WHERE {condition}")

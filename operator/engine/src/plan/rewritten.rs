@@ -23,7 +23,7 @@ WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.gran
            ELSE false END
 LIMIT 1";
 
-/// Fails with [`Reason::SnapshotLost`] where a planned table was rewritten.
+/// Fails with [`Reason::RelationRewritten`] where a planned table was rewritten.
 pub(super) async fn check(session: &Session) -> Result<()> {
     let doing = "comparing tables with the snapshot";
     let rows = session.query(Stage::Plan, doing, REWRITTEN, &[]).await?;
@@ -32,5 +32,5 @@ pub(super) async fn check(session: &Session) -> Result<()> {
     let message = format!(
         "table {table} was made or rewritten (as TRUNCATE and CLUSTER do) just after the snapshot was taken"
     );
-    Err(Error::new(Reason::SnapshotLost, message).with_hint("nothing: the next attempt takes a new snapshot"))
+    Err(Error::new(Reason::RelationRewritten, message).with_hint("nothing: the next attempt takes a new snapshot"))
 }

@@ -2,24 +2,37 @@
 
 use std::sync::Arc;
 
+use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
-use pgexport_api::source::{Postgres, Server};
+use pgexport_api::source::Server;
 
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
-use crate::source::{Connector, error::Stage};
+use crate::source::{Connector, error::Stage, privilege};
 
 /// The name of the probe's connection in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "pgexport/probe";
 
-/// Connects as an export does (host, TLS, login, version, encoding, settings), and reads once, READ ONLY.
-pub async fn probe(postgres: &Postgres, secrets: Arc<dyn Secrets>) -> Result<Server> {
-    let session = Connector::new(postgres, secrets).connect(APPLICATION_NAME).await?;
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// The server.
+    pub server: Server,
+    /// What the login may do beyond reading, as short phrases.
+    pub login_may: Vec<String>,
+}
+
+/// Connects as an export does (host, TLS, login, version, encoding, settings, privileges), and reads once, READ ONLY.
+pub async fn probe(source: &NamedSource, secrets: Arc<dyn Secrets>) -> Result<Probed> {
+    let session = Connector::new(&source.postgres, secrets).connect(APPLICATION_NAME).await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     session.batch(Stage::Run, "beginning a transaction", begin).await?;
-    session.one(Stage::Run, "reading", "SELECT 1", &[]).await?;
+    privilege::check(&session, source).await?;
+    let login_may = privilege::beyond_reading(&session).await?;
     session.batch(Stage::Run, "ending the transaction", "ROLLBACK").await?;
     let server = session.server().cloned();
     session.close().await;
-    server.ok_or_else(|| Error::new(Reason::InternalError, "the server was not asked who it is"))
+    let server =
+        server.ok_or_else(|| Error::new(Reason::InternalError, "the server was not asked who it is"))?;
+    Ok(Probed { server, login_may })
 }

@@ -29,6 +29,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// With [`KEEPALIVE_RETRIES`]: a peer that is gone is noticed two minutes after its last word.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
+/// How long what was sent may stay unacknowledged. Keepalives are not sent meanwhile.
+const UNACKNOWLEDGED: Duration = Duration::from_mins(2);
 /// PostgreSQL cuts longer names (NAMEDATALEN − 1).
 pub(super) const MAX_APPLICATION_NAME: usize = 63;
 /// The oldest server that is supported.
@@ -131,6 +133,7 @@ impl Connector {
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(UNACKNOWLEDGED)
             .ssl_mode(match tls.mode {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Require | TlsMode::VerifyCA | TlsMode::VerifyFull => SslMode::Require,

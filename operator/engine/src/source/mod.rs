@@ -2,7 +2,9 @@
 
 mod connect;
 mod copy;
+mod fresh;
 pub mod error;
+pub mod privilege;
 mod session;
 mod setting;
 mod snapshot;

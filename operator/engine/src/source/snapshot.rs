@@ -144,6 +144,11 @@ impl Importer {
         self.application_name = application_name;
     }
 
+    /// Pins the settings again, before what depends on them.
+    pub(crate) async fn pin(&self) -> Result<()> {
+        self.session.pin(&self.application_name).await
+    }
+
     /// The connection, to cancel what it runs.
     #[must_use]
     pub const fn session(&self) -> &Session {
@@ -171,8 +176,9 @@ fn lost(error: Error, snapshot: &Snapshot) -> Error {
 }
 
 /// The statements that begin a transaction. It may idle: while the holder waits for the others, and an importer for its
-/// sink. The holder must outlive all of them, so no timeout of its own ends it.
-fn begin(session: &Session, holder: bool) -> String {
+/// sink; and it may last as long as all chunks together. So no timeout for either ends it, whether the source's settings
+/// make it or the login's. A statement of the holder's may last too: it computes the bounds of chunks.
+pub(super) fn begin(session: &Session, holder: bool) -> String {
     let mut sql =
         "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
             .to_owned();
@@ -180,9 +186,9 @@ fn begin(session: &Session, holder: bool) -> String {
         sql.push_str("; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '");
         sql.push_str(LOCK_TIMEOUT);
         sql.push('\'');
-        if session.greeting.as_ref().is_some_and(|greeting| greeting.version >= 170_000) {
-            sql.push_str("; SET LOCAL transaction_timeout = 0");
-        }
+    }
+    if session.greeting.as_ref().is_some_and(|greeting| greeting.version >= 170_000) {
+        sql.push_str("; SET LOCAL transaction_timeout = 0");
     }
     sql
 }

@@ -56,13 +56,14 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
     });
     Plan {
         version: PLAN_VERSION,
-        snapshot: Snapshot {
+        time: "2026-11-23T10:00:00Z".parse().unwrap(),
+        snapshot: Some(Snapshot {
             id: "00000003-1B-1".to_owned(),
             visible: "1:2:".to_owned(),
             postmaster_start: "2026-11-01T00:00:00Z".parse().unwrap(),
             time: "2026-11-23T10:00:00Z".parse().unwrap(),
             lsn: Some("0/16B3748".to_owned()),
-        },
+        }),
         server: Server { version: "17.7".to_owned(), role: ServerRole::Primary },
         datasets: datasets
             .iter()
@@ -75,6 +76,7 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
             })
             .collect(),
         chunks: chunks.collect(),
+        tables: Vec::new(),
     }
 }
 
