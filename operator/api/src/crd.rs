@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{ExportJob, ExportSink, ExportSource};
 
 /// The fields of an ExportJob's spec that may change.
-const MUTABLE: [&str; 2] = ["suspend", "cancel"];
+const MUTABLE: [&str; 1] = ["suspend"];
 
 /// All CustomResourceDefinitions, as they are installed.
 #[must_use]

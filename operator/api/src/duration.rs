@@ -34,13 +34,6 @@ pub(crate) fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     })
 }
 
-/// As [`read_duration`], for a field that may be absent.
-pub(crate) fn read_optional_duration<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    read_duration(deserializer).map(Some)
-}
-
 fn parse_duration(text: &str) -> Option<StdDuration> {
     if text.is_empty() {
         return None;

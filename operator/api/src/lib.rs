@@ -8,7 +8,6 @@ pub mod condition;
 pub mod crd;
 mod duration;
 pub mod exit;
-pub mod failpoint;
 pub mod job;
 pub mod naming;
 pub mod order;

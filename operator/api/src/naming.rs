@@ -4,7 +4,7 @@
 pub const OWNER_LABEL: &str = "pgexport.dev/owner";
 /// The label with the owner's kind, in lower case.
 pub const OWNER_KIND_LABEL: &str = "pgexport.dev/owner-kind";
-/// The label with what a Job does: `export`, `transfer`, `cleanup` or `probe`.
+/// The label with what a Job does: `export`, `transfer` or `probe`.
 pub const ROLE_LABEL: &str = "pgexport.dev/role";
 /// The label with the number of the attempt or the probe.
 pub const ATTEMPT_LABEL: &str = "pgexport.dev/attempt";
@@ -13,8 +13,6 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pgexport"
 /// The annotation that asks for a probe now; any new value does.
 pub const PROBE_REQUEST_ANNOTATION: &str = "pgexport.dev/probe-requested-at";
 
-/// The finalizer of an ExportJob that may have left something behind.
-pub const FINALIZER: &str = "pgexport.dev/cleanup";
 /// The label that Velero gives to what it restores. It restores no status: such an ExportJob would run again.
 pub const RESTORED_LABEL: &str = "velero.io/restore-name";
 

@@ -72,7 +72,7 @@ reasons! {
     /// The query failed on a row, such as a division by zero or a value out of range.
     DataError = Permanent, "correct the query so that it succeeds for each row";
     /// The location holds a finished delivery of another ExportJob.
-    OutputExists = Permanent, "choose another path, remove what is there, or set delivery.ifExists to Replace";
+    OutputExists = Permanent, "choose another path, or remove what is there";
     /// The ExportSource forbids queries that an ExportJob brings itself.
     InlineSQLForbidden = Permanent, "name one of the ExportSource's queries by datasets[].queryRef in a new ExportJob";
     /// A result is not what `expect` says: too few rows, or other columns. Nothing of it was delivered.
@@ -155,8 +155,6 @@ reasons! {
     OutOfMemory = Transient, "raise podTemplate.resources.limits.memory, or lower chunking.parallelism";
     /// A pod ended without saying why.
     WorkerLost = Transient, "see the pod's log and the node's events";
-    /// Something that the run left behind could not be removed.
-    PartialOutputRemains = Environment, "remove what the message names, grant deletion on the sink, or set a lifecycle rule";
     /// A part of the run took longer than its deadline.
     DeadlineExceeded = Permanent, "raise the field of spec.deadlines that the message names, or make the export smaller";
     /// The worker met a state that it should not meet.

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
-use crate::sink::Capabilities;
 use crate::source::Server;
 
 /// The kubelet keeps the *last* 4,096 bytes of a termination message: a longer JSON would lose its head.
@@ -34,8 +33,6 @@ pub enum Outcome {
     ShareExported,
     /// A transfer, or a direct export: everything is at the location.
     Delivered(Delivered),
-    /// A cleanup.
-    Cleaned(Cleaned),
     /// A probe of a source.
     SourceProbed {
         /// The server.
@@ -45,11 +42,7 @@ pub enum Outcome {
         login_may: Vec<String>,
     },
     /// A probe of a sink.
-    SinkProbed {
-        /// What the sink allows beyond writing.
-        #[serde(default)]
-        capabilities: Capabilities,
-    },
+    SinkProbed,
     /// It failed.
     Failed(Failure),
 }
@@ -67,22 +60,6 @@ pub struct Exported {
     /// The instant of the snapshot; absent where each chunk has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
-}
-
-/// What a cleanup did.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Cleaned {
-    /// Objects that were removed.
-    pub objects: u64,
-    /// Uploads that were given up.
-    pub uploads: u64,
-    /// What could not be removed, and why: a sink that grants only writing keeps what became visible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remains: Option<String>,
-    /// The delivery of this run that was found finished, whatever its workers could tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered: Option<Delivered>,
 }
 
 /// The totals of a delivery.
@@ -104,9 +81,6 @@ pub struct Delivered {
     /// The instant of the snapshot; absent where each chunk has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
-    /// Whether it was delivered by an ExportJob of the same name and spec before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub already: bool,
 }
 
 /// A classified error. It never holds a secret, a parameter's value or a row's value.

@@ -128,33 +128,9 @@ pub struct ExportSinkStatus {
     /// Where it delivers, as a URI, such as `s3://acme-exports/from-us/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// What the sink allows beyond writing, as the last successful probe saw it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<Capabilities>,
     /// The last probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
-}
-
-/// What a sink allows beyond writing. A capability that could not be tried is absent.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Capabilities {
-    /// Objects can be listed and read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read: Option<bool>,
-    /// Objects can be deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delete: Option<bool>,
-    /// The bucket keeps former versions of objects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub versioned: Option<bool>,
-    /// The bucket can lock objects against deletion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object_lock: Option<bool>,
-    /// An object can be created on the condition that it does not exist.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conditional_create: Option<bool>,
 }
 
 impl ExportSinkSpec {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::duration::{duration, in_range, read_optional_duration};
 
 /// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -219,19 +217,6 @@ pub enum TlsMode {
 pub struct Staging {
     /// An ExportSink of type s3 in the same namespace.
     pub sink_ref: ObjectRef,
-    /// How long chunks are kept after the run. Default: they are removed when it has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retention: Option<Retention>,
-}
-
-/// How long chunks are kept in the staging.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Retention {
-    /// After a run that failed, for a look at what it exported. Deleting the ExportJob ends it.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_optional_duration")]
-    #[schemars(schema_with = "duration", extend("x-kubernetes-validations" = [in_range("retention.onFailure")]))]
-    pub on_failure: Option<Duration>,
 }
 
 /// What was last observed of an `ExportSource`.

@@ -58,7 +58,6 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
         observed_generation: Some(subject.generation),
         conditions: decision.state.conditions,
         location: Some(sink.spec.location()),
-        capabilities: decision.capabilities.or(prior.capabilities),
         probe: decision.state.probe,
     };
     let may_act = if status != prior {

@@ -98,7 +98,6 @@ pub const fn phase_name(phase: Phase) -> &'static str {
         Phase::Transferring => "Transferring",
         Phase::Succeeded => "Succeeded",
         Phase::Failed => "Failed",
-        Phase::Cancelled => "Cancelled",
         Phase::Suspended => "Suspended",
     }
 }

@@ -133,7 +133,8 @@ impl Staging {
             FormatType::Csv => "csv",
         };
         let writer = RandomState::new().hash_one(chunk) >> 32;
-        let key = format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.attempt, dataset.name, planned.part);
+        let key =
+            format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.attempt, dataset.name, planned.part);
         FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
     }
 

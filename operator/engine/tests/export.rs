@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgexport_api::job::{
-    Consistency, DatasetChunking, Files, Format, FormatType, IfExists, Layout, Strategy, TableChunking,
+    Consistency, DatasetChunking, Files, Format, FormatType, Layout, Strategy, TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target,
@@ -103,7 +103,6 @@ impl Room {
             } else {
                 DeliveryPath::Direct
             },
-            if_exists: IfExists::Fail,
             looks_ahead: false,
             path: "out/".to_owned(),
             datasets: vec![DatasetOrder {

@@ -14,10 +14,9 @@ pub use chunking::{
 pub use dataset::{Dataset, Expect};
 pub use format::{Csv, Files, Format, FormatType, Layout};
 pub use parameter::{Parameter, ParameterError, ParameterValue};
-pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
+pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, PodTemplate, Retry};
 pub use status::{
-    ChildJob, ChildKind, Cleanup, CleanupState, Ending, ExportJobStatus, Failures, LastError, Method, Output,
-    Phase, Progress,
+    ChildJob, ChildKind, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
 };
 
 use kube::{CustomResource, KubeSchema};
@@ -45,8 +44,7 @@ use crate::source::ObjectRef;
     printcolumn(json_path = ".status.attempts", name = "Attempts", type_ = "integer", priority = 1),
     printcolumn(json_path = ".status.method", name = "Method", type_ = "string", priority = 1),
     printcolumn(json_path = ".status.message", name = "Message", type_ = "string", priority = 1),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid"),
-    validation = Rule::new("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)").message("spec.cancel cannot be taken back: create another ExportJob")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -110,9 +108,6 @@ pub struct ExportJobSpec {
     /// afterwards; it costs no retry. This may be changed at any time.
     #[serde(default)]
     pub suspend: bool,
-    /// Ends the run: its pods end, and what it left behind is removed. It cannot be taken back.
-    #[serde(default)]
-    pub cancel: bool,
 }
 
 fn default_workers() -> u32 {

@@ -18,22 +18,6 @@ pub struct Delivery {
     /// transfer delivers them. Auto: Direct where it is possible, otherwise Staged.
     #[serde(default)]
     pub mode: DeliveryMode,
-    /// What happens when the location holds a finished delivery already. Fail: the ExportJob fails, and what is there stays.
-    /// Replace: it is replaced; `_SUCCESS` goes first, and files that are not part of the new delivery go last.
-    #[serde(default)]
-    pub if_exists: IfExists,
-}
-
-/// See [`Delivery::if_exists`].
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
-)]
-pub enum IfExists {
-    #[default]
-    Fail,
-    Replace,
 }
 
 /// See [`Delivery::mode`].

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 /// What was last observed of an `ExportJob`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed', 'Cancelled']) || (has(self.phase) && self.phase == oldSelf.phase)").message("status.phase: an end is the end"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase)").message("status.phase: an end is the end"))]
 pub struct ExportJobStatus {
     /// The generation that the rest of this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,58 +74,6 @@ pub struct ExportJobStatus {
     /// When it last went on after having been suspended or queued: `deadlines.start` counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_time: Option<Time>,
-    /// How the run is to end, while it is made certain that nothing was delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ending: Option<Ending>,
-    /// What has become of what the run left behind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cleanup: Option<Cleanup>,
-}
-
-/// An end that has been decided upon.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Ending {
-    /// Failed or Cancelled.
-    pub phase: Phase,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<LastError>,
-}
-
-/// The removal of chunks from the staging, of open uploads, and of files that are not part of a delivery.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Cleanup {
-    /// Where it stands.
-    pub state: CleanupState,
-    /// Cleanup Jobs that were begun.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub attempts: u32,
-    /// When the next one begins; absent while one is under way, or none is to follow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_attempt_time: Option<Time>,
-    /// What could not be removed, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// See [`Cleanup::state`].
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
-)]
-pub enum CleanupState {
-    /// It is under way, or waits for its next attempt.
-    Pending,
-    /// All is removed but the chunks in the staging, which are kept for a while after a failure.
-    Retained,
-    /// All is removed.
-    Done,
-    /// Something remains; see the message.
-    Remains,
 }
 
 /// See [`ExportJobStatus::phase`].
@@ -141,7 +89,6 @@ pub enum Phase {
     Transferring,
     Succeeded,
     Failed,
-    Cancelled,
     Suspended,
 }
 
@@ -149,7 +96,7 @@ impl Phase {
     /// Whether the job has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
@@ -279,5 +226,4 @@ pub struct ChildJob {
 pub enum ChildKind {
     Export,
     Transfer,
-    Cleanup,
 }

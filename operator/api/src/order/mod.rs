@@ -6,12 +6,12 @@ mod location;
 mod resolve;
 
 pub use location::{LocationError, render_path};
-pub use resolve::{Input, Refusal, resolve, resolve_cleanup};
+pub use resolve::{Input, Refusal, resolve};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue};
+use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, ParameterValue};
 use crate::sink::{S3, Volume};
 use crate::source::Postgres;
 
@@ -35,8 +35,6 @@ pub struct Order {
 pub enum Task {
     /// Export, or transfer: the subcommand says which.
     Run(Box<RunOrder>),
-    /// Remove what a run left behind.
-    Cleanup(Box<CleanupOrder>),
     /// Try a source.
     ProbeSource(NamedSource),
     /// Try a sink.
@@ -55,8 +53,6 @@ pub struct RunOrder {
     pub sink: NamedSink,
     /// Direct, or by way of a staging.
     pub delivery: DeliveryPath,
-    /// What happens when the location holds a finished delivery already.
-    pub if_exists: IfExists,
     /// Whether workers of a staged export may look into the sink, to notice before all the work that the location is taken.
     pub looks_ahead: bool,
     /// Folder below the sink's prefix: rendered, ending in `/`.
@@ -75,25 +71,6 @@ pub struct RunOrder {
     pub workers: u32,
     /// Chunks in flight, over all workers.
     pub parallelism: u32,
-}
-
-/// What is to be removed of a run.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct CleanupOrder {
-    /// Which run. `attempt` is the last one that was begun.
-    pub run: RunIdentity,
-    /// Where it delivered, or was to.
-    pub sink: NamedSink,
-    /// Folder below the sink's prefix: rendered, ending in `/`.
-    pub path: String,
-    /// Where its chunks were staged; also where a direct run kept the ids of its uploads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub staging: Option<NamedSink>,
-    /// Whether the run has ended well: then the attempt's files stay.
-    pub delivered: bool,
-    /// Whether the chunks in the staging are kept for now.
-    pub keep_staging: bool,
 }
 
 /// Which run this is.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    CleanupOrder, DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder,
-    Target, boundary, render_path,
+    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
+    boundary, render_path,
 };
 use crate::job::{Consistency, DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
 use crate::reason::Reason;
@@ -73,7 +73,6 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         },
         sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
         delivery: delivery(input, &datasets)?,
-        if_exists: job.delivery.if_exists,
         looks_ahead: true,
         path,
         datasets,
@@ -83,34 +82,6 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         files: job.files.clone(),
         workers: job.workers,
         parallelism: job.chunking.parallelism,
-    })
-}
-
-/// Resolves what is to be removed of an ExportJob that began attempts, `attempt` being the last one. It asks less than
-/// [`resolve`]: what an ExportJob may do no more is removed all the same.
-pub fn resolve_cleanup(input: &Input<'_>, attempt: u32) -> Result<CleanupOrder, Refusal> {
-    let job = input.job;
-    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
-        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
-    let sink = NamedSink {
-        name: job.sink_ref.name.clone(),
-        target: target(&job.sink_ref.name, input.sink)?,
-        staging: false,
-    };
-    let staging = match (&input.source.staging, input.staging) {
-        (Some(reference), Some(staging)) => {
-            let name = reference.sink_ref.name.clone();
-            Some(NamedSink { target: target(&name, staging)?, name, staging: true })
-        }
-        _ => None,
-    };
-    Ok(CleanupOrder {
-        run: identity(input, attempt),
-        sink,
-        path,
-        staging,
-        delivered: false,
-        keep_staging: false,
     })
 }
 

@@ -13,7 +13,6 @@ use pgexport_api::naming::{ORDER_PATH, SECRETS_PATH, TERMINATION_PATH, VOLUMES_P
 use pgexport_api::order::{ORDER_VERSION, Order, Task};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Failure, Outcome, Report};
-use pgexport_api::sink::Capabilities;
 use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::secret::MountedSecrets;
@@ -124,9 +123,9 @@ async fn work(
         (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets)
             .await
             .map(|found| Outcome::SourceProbed { server: found.server, login_may: found.login_may }),
-        (Subtask::Probe, Task::ProbeSink(sink)) => probe::sink::probe(&sink, secrets, &volumes)
-            .await
-            .map(|()| Outcome::SinkProbed { capabilities: Capabilities::default() }),
+        (Subtask::Probe, Task::ProbeSink(sink)) => {
+            probe::sink::probe(&sink, secrets, &volumes).await.map(|()| Outcome::SinkProbed)
+        }
         (_, _) => Err(Error::new(
             Reason::InternalError,
             "the order is for another task than the worker was started for",

@@ -11,9 +11,9 @@ pub const MAX_RERUNS: u32 = 2;
 pub struct Child {
     /// What it does.
     pub kind: ChildKind,
-    /// The attempt to export; of a cleanup, its own number.
+    /// The attempt to export;
     pub attempt: u32,
-    /// The attempt to transfer; 0 for an export and a cleanup.
+    /// The attempt to transfer; 0 for an export.
     pub transfer: u32,
     /// The number of the rerun; 0 for the first run.
     pub rerun: u32,
@@ -30,12 +30,6 @@ impl Child {
     #[must_use]
     pub const fn transfer(attempt: u32, transfer: u32) -> Self {
         Self { kind: ChildKind::Transfer, attempt, transfer, rerun: 0 }
-    }
-
-    /// A cleanup.
-    #[must_use]
-    pub const fn cleanup(number: u32) -> Self {
-        Self { kind: ChildKind::Cleanup, attempt: number, transfer: 0, rerun: 0 }
     }
 
     /// A rerun of it.
@@ -57,7 +51,6 @@ impl Child {
         let number = match self.kind {
             ChildKind::Export => format!("e{}", self.attempt),
             ChildKind::Transfer => format!("t{}-{}", self.attempt, self.transfer),
-            ChildKind::Cleanup => format!("c{}", self.attempt),
         };
         let rerun = if self.rerun == 0 { String::new() } else { format!("-r{}", self.rerun) };
         format!("{owner}-{uid}-{number}{rerun}")

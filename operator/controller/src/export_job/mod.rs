@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use pgexport_api::ExportJob;
+use pgexport_api::{ExportJob, naming};
 
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
@@ -50,6 +50,7 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         generation: job.meta().generation.unwrap_or_default(),
         created: job.creation_timestamp().map_or(now, |time| time.0),
         spec: &job.spec,
+        restored: job.labels().contains_key(naming::RESTORED_LABEL),
     };
 
     // dereference (client)

@@ -61,9 +61,7 @@ impl Rendering<'_> {
     fn blueprint<'a>(&'a self, child: Child, name: &'a str, order_sha256: &'a str) -> Blueprint<'a> {
         let Validated { order, export_mounts, transfer_mounts, .. } = self.validated;
         let (policy, mounts, deadline) = match (child.kind, &order.delivery) {
-            (ChildKind::Transfer | ChildKind::Cleanup, _) => {
-                (Policy::Transfer, transfer_mounts, self.spec.deadlines.transfer)
-            }
+            (ChildKind::Transfer, _) => (Policy::Transfer, transfer_mounts, self.spec.deadlines.transfer),
             (ChildKind::Export, DeliveryPath::Direct) => {
                 (Policy::DirectExport, export_mounts, self.spec.deadlines.run)
             }

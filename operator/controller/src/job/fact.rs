@@ -364,7 +364,6 @@ fn started(status: &core::PodStatus) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgexport_api::sink::Capabilities;
     use serde_json::json;
 
     fn pod(value: serde_json::Value) -> core::Pod {
@@ -421,7 +420,7 @@ mod tests {
             )
         };
         let other = ended("b", "1", report(Outcome::ShareExported));
-        let probed = || Outcome::SinkProbed { capabilities: Capabilities::default() };
+        let probed = || Outcome::SinkProbed;
         let first = ended("a", "0", report(probed()));
         let complete = job(&json!([{"type": "Complete", "status": "True"}]));
         assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&probed()));

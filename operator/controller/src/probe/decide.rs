@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::Reason;
 use pgexport_api::condition::{self, Condition, ConditionType, Truth};
 use pgexport_api::report::{Failure, Outcome};
-use pgexport_api::sink::Capabilities;
 use pgexport_api::source::{ProbeStatus, Server};
 
 use crate::event::Notice;
@@ -110,8 +109,6 @@ pub struct Decision {
     pub server: Option<Server>,
     /// What the login may do beyond reading, as the probe saw it.
     pub login_may: Option<Vec<String>>,
-    /// What the sink allows beyond writing, as the probe saw it.
-    pub capabilities: Option<Capabilities>,
     /// What to do.
     pub actions: Vec<Action>,
     /// What to tell.
@@ -133,7 +130,6 @@ pub fn decide(subject: &Subject<'_>, observed: &Observed, prior: &State, now: Ti
         state: prior.clone(),
         server: None,
         login_may: None,
-        capabilities: None,
         actions: Vec::new(),
         events: Vec::new(),
         requeue: None,
@@ -230,8 +226,7 @@ impl Draft<'_> {
                     self.decision.login_may = Some(login_may.clone());
                     self.succeeded(probe, &what);
                 }
-                Some(Outcome::SinkProbed { capabilities }) => {
-                    self.decision.capabilities = Some(*capabilities);
+                Some(Outcome::SinkProbed) => {
                     let can = if probe.staging {
                         "it can be written, read and listed"
                     } else {

@@ -1,7 +1,6 @@
 //! Decisions about probes: one by one, and over random histories.
 
 use pgexport_api::condition::{find, is_true};
-use pgexport_api::sink::Capabilities;
 use pgexport_api::source::ServerRole;
 use proptest::prelude::*;
 
@@ -258,12 +257,12 @@ fn an_annotation_asks_for_a_probe_and_ready_stays_meanwhile() {
 fn a_sink_that_becomes_a_staging_is_probed_as_such() {
     let mut story = Story::new();
     story.after(0);
-    story.end(Some(Outcome::SinkProbed { capabilities: Capabilities::default() }));
+    story.end(Some(Outcome::SinkProbed));
     story.after(1);
     story.staging = true;
     story.after(1);
     assert!(story.state.probe.clone().unwrap().staging && story.number() == 2);
-    story.end(Some(Outcome::SinkProbed { capabilities: Capabilities::default() }));
+    story.end(Some(Outcome::SinkProbed));
     story.after(1);
     story.staging = false;
     let decision = story.after(60);

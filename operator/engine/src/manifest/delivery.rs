@@ -103,7 +103,6 @@ impl Delivery {
             rows: manifest.rows,
             bytes: manifest.bytes,
             snapshot_time: manifest.snapshot.as_ref().map(|snapshot| snapshot.time),
-            already: false,
         })
     }
 

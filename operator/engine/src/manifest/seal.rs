@@ -194,7 +194,6 @@ impl Success {
             rows: self.rows,
             bytes: self.bytes,
             snapshot_time: self.snapshot_time,
-            already: false,
         }
     }
 }

@@ -55,7 +55,11 @@ mod tests {
             assert_eq!(checked.is_ok(), met, "{columns:?}");
             if let Err(error) = checked {
                 assert_eq!(error.reason(), Reason::ExpectationUnmet);
-                assert!(error.to_string().contains("data set findings") && error.to_string().contains("[id, day]"), "{error}");
+                assert!(
+                    error.to_string().contains("data set findings")
+                        && error.to_string().contains("[id, day]"),
+                    "{error}"
+                );
             }
         }
     }

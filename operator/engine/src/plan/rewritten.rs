@@ -32,5 +32,6 @@ pub(super) async fn check(session: &Session) -> Result<()> {
     let message = format!(
         "table {table} was made or rewritten (as TRUNCATE and CLUSTER do) just after the snapshot was taken"
     );
-    Err(Error::new(Reason::RelationRewritten, message).with_hint("nothing: the next attempt takes a new snapshot"))
+    Err(Error::new(Reason::RelationRewritten, message)
+        .with_hint("nothing: the next attempt takes a new snapshot"))
 }

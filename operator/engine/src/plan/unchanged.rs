@@ -35,7 +35,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l
 pub(super) async fn split_tables(session: &Session, order: &RunOrder) -> Result<Vec<SplitTable>> {
     let mut tables = Vec::new();
     for (dataset, order) in (0_u32..).zip(&order.datasets) {
-        let Some(table) = order.chunking.table.as_ref().filter(|_| order.chunking.strategy == Strategy::Table)
+        let Some(table) =
+            order.chunking.table.as_ref().filter(|_| order.chunking.strategy == Strategy::Table)
         else {
             continue;
         };

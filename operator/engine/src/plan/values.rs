@@ -37,7 +37,8 @@ pub(super) struct Items<'a> {
 impl<'a> Items<'a> {
     /// Those of a data set of strategy Values.
     pub(super) fn of(chunking: &'a DatasetChunking) -> Result<Option<Self>> {
-        let Some(chunking) = chunking.values.as_ref().filter(|_| chunking.strategy == Strategy::Values) else {
+        let Some(chunking) = chunking.values.as_ref().filter(|_| chunking.strategy == Strategy::Values)
+        else {
             return Ok(None);
         };
         let texts = chunking
@@ -50,7 +51,8 @@ impl<'a> Items<'a> {
     /// Puts the value at `place` in the place of the placeholder.
     pub(super) fn insert(&self, place: usize, values: &mut Values) -> Result<()> {
         let text = self.texts.get(place).ok_or_else(|| {
-            let message = format!("the plan names item {place} of chunking.values, which the order does not have");
+            let message =
+                format!("the plan names item {place} of chunking.values, which the order does not have");
             Error::new(Reason::InternalError, message)
         })?;
         values.insert(self.chunking.parameter.clone(), cast(Some(text), self.type_name.as_str()));
@@ -59,8 +61,9 @@ impl<'a> Items<'a> {
 
     /// Checks that the type exists, and that each item is a value of it that no other item is.
     pub(super) async fn check(&self, session: &Session, doing: &str) -> Result<()> {
-        let refused =
-            |why: String| Err(Error::new(Reason::ChunkingRefused, format!("{doing}: chunking.values: {why}")));
+        let refused = |why: String| {
+            Err(Error::new(Reason::ChunkingRefused, format!("{doing}: chunking.values: {why}")))
+        };
         let Some(first) = self.texts.first() else { return refused("give at least one item".to_owned()) };
         if self.texts.len() > MAX_ITEMS {
             return refused(format!(
@@ -193,7 +196,8 @@ mod tests {
         let chunking = DatasetChunking {
             strategy: Strategy::Values,
             values: Some(
-                serde_json::from_value(json!({"parameter": "day", "type": "date", "items": ["it's", 7]})).unwrap(),
+                serde_json::from_value(json!({"parameter": "day", "type": "date", "items": ["it's", 7]}))
+                    .unwrap(),
             ),
             ..DatasetChunking::default()
         };

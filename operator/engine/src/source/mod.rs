@@ -2,8 +2,8 @@
 
 mod connect;
 mod copy;
-mod fresh;
 pub mod error;
+mod fresh;
 pub mod privilege;
 mod session;
 mod setting;

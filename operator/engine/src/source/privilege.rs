@@ -76,13 +76,15 @@ pub async fn check(session: &Session, source: &NamedSource) -> Result<()> {
     };
     let fix = match (login == role, superuser) {
         (true, _) => format!("ALTER ROLE {login} NOSUPERUSER, or name another login"),
-        (false, _) => format!("REVOKE {role} FROM {login} (or from the role through which it is a member), or name another login"),
+        (false, _) => format!(
+            "REVOKE {role} FROM {login} (or from the role through which it is a member), or name another login"
+        ),
     };
-    let message = format!("login {login} {is}: whoever writes a query could run programs, or read and write files, on the server");
-    Err(Error::new(Reason::PrivilegedLogin, message).with_hint(format!(
-        "{fix}; or set spec.allowPrivilegedLogin of ExportSource {}",
-        source.name
-    )))
+    let message = format!(
+        "login {login} {is}: whoever writes a query could run programs, or read and write files, on the server"
+    );
+    Err(Error::new(Reason::PrivilegedLogin, message)
+        .with_hint(format!("{fix}; or set spec.allowPrivilegedLogin of ExportSource {}", source.name)))
 }
 
 /// What the login may do beyond reading, as short phrases; the most telling ones where there are many.

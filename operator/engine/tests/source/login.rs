@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Failure;
 use pgexport_api::source::{Postgres, ServerRole, TlsMode};
@@ -12,8 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::world::{World, key, told};
 
+fn named(postgres: &Postgres) -> NamedSource {
+    NamedSource { name: "source".to_owned(), postgres: postgres.clone(), allow_privileged_login: false }
+}
+
 async fn refused(postgres: &Postgres, secrets: MemorySecrets) -> Failure {
-    match probe::source::probe(postgres, Arc::new(secrets)).await {
+    match probe::source::probe(&named(postgres), Arc::new(secrets)).await {
         Ok(server) => panic!("the probe found {server:?}"),
         Err(error) => told(&error),
     }
@@ -46,10 +51,10 @@ async fn forward_from_another_address(world: &World) -> Postgres {
 #[tokio::test]
 async fn the_probe_finds_version_and_role() {
     let world = World::new("probe").await;
-    let server = probe::source::probe(&world.postgres(), Arc::new(world.secrets())).await.unwrap();
-    assert_eq!(server.role, ServerRole::Primary);
+    let server = probe::source::probe(&named(&world.postgres()), Arc::new(world.secrets())).await.unwrap();
+    assert_eq!(server.server.role, ServerRole::Primary);
     assert!(
-        server.version.chars().all(|character| character.is_ascii_digit() || character == '.'),
+        server.server.version.chars().all(|character| character.is_ascii_digit() || character == '.'),
         "{server:?}"
     );
     world.done().await;
@@ -137,14 +142,14 @@ async fn only_verify_full_looks_at_the_hosts_name() {
     let failure = refused(&postgres, world.secrets()).await;
     assert_tells(&failure, Reason::TlsFailed, &["127.0.0.2", "not for this host", "spec.postgres.host"]);
     postgres.tls.mode = TlsMode::VerifyCA;
-    probe::source::probe(&postgres, Arc::new(world.secrets())).await.unwrap();
+    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
     postgres.tls.mode = TlsMode::Require;
     postgres.tls.ca_secret_ref = None;
-    probe::source::probe(&postgres, Arc::new(world.secrets())).await.unwrap();
+    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
     postgres.host = "localhost".to_owned();
     postgres.port = world.peers.postgres.host.port();
     postgres.tls = world.postgres().tls;
-    probe::source::probe(&postgres, Arc::new(world.secrets())).await.unwrap();
+    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
     world.done().await;
 }
 
@@ -210,7 +215,7 @@ async fn settings_are_made_and_bad_ones_are_named() {
     }
     let mut postgres = world.postgres();
     postgres.settings.insert("statement_timeout".to_owned(), "2h".to_owned());
-    probe::source::probe(&postgres, Arc::new(world.secrets())).await.unwrap();
+    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
     world.done().await;
 }
 

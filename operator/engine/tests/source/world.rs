@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use pgexport_api::job::{
-    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, IfExists, ParameterValue,
-    Strategy, TableChunking,
+    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, ParameterValue, Strategy,
+    TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
@@ -103,7 +103,6 @@ impl World {
                 staging: false,
             },
             delivery: DeliveryPath::Direct,
-            if_exists: IfExists::Fail,
             looks_ahead: false,
             consistency: Consistency::Snapshot,
             path: "path/".to_owned(),

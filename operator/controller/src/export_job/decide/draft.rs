@@ -183,6 +183,16 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether nothing of former attempts runs on. Never two live Jobs of a kind: what they have left ends first.
+    pub fn is_settled(&mut self) -> bool {
+        let is_settled = self.observed.jobs.iter().all(|job| job.has_settled(self.now));
+        if !is_settled {
+            self.leave_nothing_running();
+            self.wake_in(SOON);
+        }
+        is_settled
+    }
+
     /// Remembers the Job of a kind.
     pub fn record_job(&mut self, kind: ChildKind, job: &JobFacts) {
         let recorded = ChildJob { kind, name: job.name.clone(), uid: job.uid.clone() };
@@ -214,7 +224,6 @@ impl<'a> Draft<'a> {
         let (child, doing) = match kind {
             ChildKind::Export => (self.begin_export(), "Exporting"),
             ChildKind::Transfer => (self.begin_transfer(), "Transferring"),
-            ChildKind::Cleanup => return,
         };
         let message = format!("{doing}: attempt {} is starting", number(child));
         self.reconciling("Starting", &message);
@@ -289,7 +298,7 @@ impl<'a> Draft<'a> {
 /// The number of an attempt, as it is counted for its kind.
 pub fn number(child: Child) -> u32 {
     match child.kind {
-        ChildKind::Export | ChildKind::Cleanup => child.attempt,
+        ChildKind::Export => child.attempt,
         ChildKind::Transfer => child.transfer,
     }
 }

@@ -18,7 +18,7 @@ use crate::job::failure::sentence;
 pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
     let kind = match attempt.kind {
         ChildKind::Export => ConditionType::Exported,
-        ChildKind::Transfer | ChildKind::Cleanup => ConditionType::Delivered,
+        ChildKind::Transfer => ConditionType::Delivered,
     };
     draft.condition(kind, Truth::False, failure.reason.as_str(), &failure.message);
     draft.record_error(failure);

@@ -11,6 +11,7 @@ mod progress;
 #[cfg(test)]
 mod simulation;
 mod supervise;
+mod suspend;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,8 @@ pub struct Subject<'a> {
     pub created: Timestamp,
     /// Its spec.
     pub spec: &'a ExportJobSpec,
+    /// Whether a backup restored it.
+    pub restored: bool,
 }
 
 /// What was observed. A Job that the status records, or whose turn it is, and that is not in `jobs`, does not exist.
@@ -135,12 +138,7 @@ pub fn current(prior: &ExportJobStatus) -> Option<Child> {
     match prior.phase? {
         Phase::Exporting => Some(Child::export(prior.attempts)),
         Phase::Transferring => Some(Child::transfer(prior.attempts, prior.transfer_attempts)),
-        Phase::Pending
-        | Phase::Queued
-        | Phase::Suspended
-        | Phase::Succeeded
-        | Phase::Failed
-        | Phase::Cancelled => None,
+        Phase::Pending | Phase::Queued | Phase::Suspended | Phase::Succeeded | Phase::Failed => None,
     }
 }
 
@@ -154,13 +152,21 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let mut draft = Draft::new(subject, verdict, observed, prior, now);
-    match prior.phase.unwrap_or(Phase::Pending) {
-        Phase::Succeeded | Phase::Failed | Phase::Cancelled => draft.leave_nothing_running(),
-        Phase::Pending | Phase::Queued | Phase::Suspended => pending::pending(&mut draft),
+    let phase = prior.phase.unwrap_or(Phase::Pending);
+    if !phase.is_terminal() && suspend::is_due(&draft) {
+        suspend::suspended(&mut draft);
+        return draft.finish();
+    }
+    match phase {
+        Phase::Succeeded | Phase::Failed => draft.leave_nothing_running(),
+        Phase::Pending | Phase::Queued => pending::pending(&mut draft),
+        Phase::Suspended => suspend::resumed(&mut draft),
         Phase::Exporting => supervise::supervise(&mut draft, Child::export(prior.attempts)),
         Phase::Transferring if draft.is_waiting_for_next_attempt() => {}
         Phase::Transferring if draft.failures().next_attempt_time.is_some() => {
-            draft.begin(ChildKind::Transfer);
+            if draft.is_settled() {
+                draft.begin(ChildKind::Transfer);
+            }
         }
         Phase::Transferring => {
             supervise::supervise(&mut draft, Child::transfer(prior.attempts, prior.transfer_attempts));

@@ -17,10 +17,7 @@ pub fn pending(draft: &mut Draft<'_>) {
     if draft.is_waiting_for_next_attempt() {
         return;
     }
-    // Never two live Jobs of a kind: what a former attempt has left ends first.
-    if draft.observed.jobs.iter().any(|job| !job.has_settled(draft.now)) {
-        draft.leave_nothing_running();
-        draft.wake_in(SOON);
+    if !draft.is_settled() {
         return;
     }
     match draft.verdict {

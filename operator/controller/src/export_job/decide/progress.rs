@@ -22,7 +22,7 @@ pub fn under_way(before: Option<&Progress>, kind: ChildKind, job: &JobFacts) -> 
             progress.bytes = progress.bytes.max(counters.bytes);
             share(progress.chunks_exported, progress.chunks, if job.direct { 99 } else { 50 })
         }
-        ChildKind::Transfer | ChildKind::Cleanup => {
+        ChildKind::Transfer => {
             progress.chunks_transferred = progress.chunks_transferred.max(done(counters.chunks_transferred));
             50 + share(progress.chunks_transferred, progress.chunks, 49)
         }

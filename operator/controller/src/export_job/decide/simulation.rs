@@ -31,6 +31,7 @@ enum Step {
     IsDeleted,
     References { there: bool },
     NewGeneration,
+    Suspend(bool),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -52,6 +53,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::IsDeleted),
         1 => any::<bool>().prop_map(|there| Step::References { there }),
         1 => Just(Step::NewGeneration),
+        1 => any::<bool>().prop_map(Step::Suspend),
     ]
 }
 
@@ -93,6 +95,7 @@ impl World {
             generation: self.generation,
             created: created(),
             spec: &self.job.spec,
+            restored: false,
         };
         let observed = Observed {
             jobs: self.jobs.values().cloned().collect(),
@@ -138,6 +141,8 @@ impl World {
             |kind: &str| self.jobs.values().filter(|job| job.name.contains(kind) && job.is_live()).count();
         prop_assert!(live("-0b0c1d2e-e") <= 1, "two live exports");
         prop_assert!(live("-0b0c1d2e-t") <= 1, "two live transfers");
+        let is_suspended = self.status.phase == Some(Phase::Suspended);
+        prop_assert!(!(is_suspended && acts) || live("-0b0c1d2e-") == 0, "something runs on while suspended");
         prop_assert!(!(is_terminal && acts) || live("-0b0c1d2e-") == 0, "something runs on after the end");
         let progress = self.status.progress.as_ref().map_or(0, |progress| progress.percent);
         prop_assert_eq!(progress == 100, self.status.phase == Some(Phase::Succeeded));
@@ -176,6 +181,7 @@ impl World {
             Step::Wait(seconds) => self.now += SignedDuration::from_secs(seconds.into()),
             Step::References { there } => self.references = there,
             Step::NewGeneration => self.generation += 1,
+            Step::Suspend(suspend) => self.job.spec.suspend = suspend,
             Step::IsDeleted => {
                 if let Some(name) = self.newest().map(|job| job.name.clone()) {
                     self.jobs.remove(&name);
@@ -196,6 +202,7 @@ impl World {
 
     /// From here on, Jobs end within a minute, one way or another, and the clock follows what was asked for.
     fn run_out(&mut self, ends: &[bool]) -> Result<(), TestCaseError> {
+        self.job.spec.suspend = false;
         for round in 0..2000 {
             if self.status.phase.is_some_and(Phase::is_terminal) {
                 return Ok(());
@@ -302,7 +309,6 @@ fn delivered(now: Timestamp) -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(now),
-        already: false,
     })
 }
 

@@ -139,7 +139,7 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
     match kind {
         ChildKind::Export => (ConditionType::Exported, "Exporting"),
-        ChildKind::Transfer | ChildKind::Cleanup => (ConditionType::Delivered, "Transferring"),
+        ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
     }
 }
 
@@ -270,7 +270,7 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
     let deadlines = &draft.subject.spec.deadlines;
     let (field, deadline) = match kind {
         ChildKind::Export => ("run", deadlines.run),
-        ChildKind::Transfer | ChildKind::Cleanup => ("transfer", deadlines.transfer),
+        ChildKind::Transfer => ("transfer", deadlines.transfer),
     };
     let deadline = human_duration(signed(deadline.into()));
     format!("spec.deadlines.{field} ({deadline}) after {}", draft.start_field())

@@ -50,6 +50,7 @@ impl Story {
             generation: 1,
             created: created(),
             spec: &self.job.spec,
+            restored: false,
         };
         let verdict = validate("exports", &self.job, &self.references);
         let observed = Observed {
@@ -175,7 +176,6 @@ fn delivered() -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(at("2026-11-23T10:00:03Z")),
-        already: false,
     })
 }
 
@@ -670,8 +670,14 @@ fn the_last_error_keeps_its_time() {
 fn a_new_generation_is_noted_and_nothing_else_at_the_end() {
     let mut story = Story::new(job(&json!({"path": "{nothing}/"})));
     story.decide();
-    let subject =
-        Subject { name: "acme-findings", uid: UID, generation: 2, created: created(), spec: &story.job.spec };
+    let subject = Subject {
+        name: "acme-findings",
+        uid: UID,
+        generation: 2,
+        created: created(),
+        spec: &story.job.spec,
+        restored: false,
+    };
     let verdict = validate("exports", &story.job, &story.references);
     let decision = decide(&subject, &verdict, &Observed::default(), &story.status, story.now);
     assert_eq!(decision.status.observed_generation, Some(2));
@@ -768,4 +774,73 @@ fn an_image_that_was_corrected_is_used_without_a_retry() {
     story.create(&decision);
     assert_eq!((story.status.attempts, story.status.phase), (2, Some(Phase::Exporting)));
     assert_eq!(story.status.failures.clone().unwrap_or_default().transient, 0);
+}
+
+#[test]
+fn a_suspended_run_pauses_without_a_retry_and_goes_on() {
+    let mut story = Story::exporting(job(&json!({})));
+    story.job.spec.suspend = true;
+    let decision = story.after(5);
+    assert_eq!((story.status.phase, reasons(&decision)), (Some(Phase::Suspended), vec!["Suspended"]));
+    assert!(matches!(decision.actions.as_slice(), [Action::DeleteJob { .. }]), "{:?}", decision.actions);
+    assert!(find(&story.status.conditions, ConditionType::Stalled).is_none());
+    assert!(find(&story.status.conditions, ConditionType::Reconciling).is_none());
+    story.jobs.clear();
+    assert!(story.after(48 * 3600).actions.is_empty());
+
+    story.job.spec.suspend = false;
+    assert_eq!(reasons(&story.after(1)), ["Resumed"]);
+    let decision = story.after(1);
+    story.create(&decision);
+    story.after(60);
+    assert_eq!((story.status.phase, story.status.attempts), (Some(Phase::Exporting), 2));
+    assert_eq!(story.status.failures.clone().unwrap_or_default().transient, 0, "it costs no retry");
+}
+
+#[test]
+fn a_suspended_transfer_begins_anew_and_what_has_ended_well_counts() {
+    let mut story = Story::exporting(job(&json!({})));
+    story.complete(Some(exported()));
+    let decision = story.after(1);
+    story.create(&decision);
+    story.run();
+    story.after(1);
+    story.job.spec.suspend = true;
+    story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Suspended));
+    story.job.spec.suspend = false;
+    story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Transferring));
+    assert!(
+        !story.after(1).actions.iter().any(|action| matches!(action, Action::EnsureJob(_))),
+        "the former transfer has not ended"
+    );
+    story.jobs.pop();
+    let decision = story.after(1);
+    story.create(&decision);
+    assert_eq!((story.status.attempts, story.status.transfer_attempts), (1, 2));
+    story.complete(Some(delivered()));
+    story.job.spec.suspend = true;
+    story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Succeeded));
+}
+
+#[test]
+fn what_a_backup_restored_does_not_run_by_itself() {
+    let story = Story::new(job(&json!({})));
+    let subject = |restored| Subject {
+        name: "acme-findings",
+        uid: UID,
+        generation: 1,
+        created: created(),
+        spec: &story.job.spec,
+        restored,
+    };
+    let verdict = validate("exports", &story.job, &story.references);
+    let observed = Observed { admission: Some(Admission::Admitted), ..Observed::default() };
+    let decision = decide(&subject(true), &verdict, &observed, &ExportJobStatus::default(), story.now);
+    assert_eq!(decision.status.phase, Some(Phase::Suspended));
+    assert!(decision.status.message.as_ref().unwrap().contains("velero.io/restore-name"));
+    let resumed = decide(&subject(false), &verdict, &observed, &decision.status, story.now);
+    assert_eq!(resumed.status.phase, Some(Phase::Pending));
 }
