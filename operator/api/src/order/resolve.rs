@@ -274,9 +274,11 @@ fn target(name: &str, sink: &ExportSinkSpec) -> Result<Target, Refusal> {
     }
 }
 
+/// Over what the run is: whether it pauses does not count.
 fn spec_sha256(job: &ExportJobSpec) -> String {
+    let job = ExportJobSpec { suspend: false, ..job.clone() };
     // Serialising these plain structs cannot fail.
-    let bytes = serde_json::to_vec(job).unwrap_or_default();
+    let bytes = serde_json::to_vec(&job).unwrap_or_default();
     hex::encode(Sha256::digest(bytes))
 }
 
@@ -424,6 +426,7 @@ mod tests {
         let [first, again] = [(), ()].map(|()| resolved(json!({}), None).unwrap().run.spec_sha256);
         let other = resolved(json!({"workers": 2}), Some(s3("staging"))).unwrap().run.spec_sha256;
         assert_eq!(first, again);
+        assert_eq!(first, resolved(json!({"suspend": true}), None).unwrap().run.spec_sha256);
         assert_ne!(first, other);
     }
 }

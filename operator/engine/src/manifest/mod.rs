@@ -85,7 +85,7 @@ pub struct Parameter {
     /// Its PostgreSQL type.
     #[serde(rename = "type")]
     pub parameter_type: String,
-    /// Its text, `null` for NULL.
+    /// Its text; `null` for NULL, and for one that the source declares as sensitive.
     pub value: Option<String>,
 }
 
@@ -193,8 +193,8 @@ impl Manifest {
                     name: parameter.name.clone(),
                     parameter_type: parameter.parameter_type.clone(),
                     value: match &parameter.value {
-                        ParameterValue::Null => None,
-                        ParameterValue::Text(text) => Some(text.clone()),
+                        ParameterValue::Text(text) if !parameter.sensitive => Some(text.clone()),
+                        ParameterValue::Text(_) | ParameterValue::Null => None,
                     },
                 })
                 .collect(),

@@ -10,7 +10,7 @@ use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
 use super::draft::{Draft, SOON, human_duration, number, signed};
-use super::{Action, failed, pending, progress};
+use super::{Action, failed, pending, progress, suspend};
 use crate::event::Notice;
 use crate::export_job::child::{Child, MAX_RERUNS};
 use crate::job::fact::{JobFacts, JobState};
@@ -225,7 +225,11 @@ fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
         format!("exported to staging: {} and {}", count(totals.chunks, "chunk"), count(totals.rows, "row"));
     draft.condition(ConditionType::Exported, Truth::True, "Exported", &message);
     draft.tell(Notice::normal("Exported", message).about(&job.name));
-    draft.begin(ChildKind::Transfer);
+    if suspend::is_wanted(draft) {
+        suspend::suspended(draft);
+    } else {
+        draft.begin(ChildKind::Transfer);
+    }
 }
 
 fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {

@@ -3,21 +3,32 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::Phase;
 use pgexport_api::condition::{self, ConditionType, Truth};
+use pgexport_api::job::ChildKind;
 
-use super::draft::{Draft, RECHECK, SOON};
+use super::draft::{Draft, RECHECK};
+use super::pending::pending;
 use super::{Subject, current};
 use crate::event::Notice;
 use crate::job::fact::JobState;
 
 /// Whether the ExportJob is to pause now. What has ended well by then is taken note of first.
 pub fn is_due(draft: &Draft<'_>) -> bool {
-    let is_wanted = draft.subject.spec.suspend || is_unseen_restore(draft.subject, draft.prior.phase);
+    let is_wanted = is_wanted(draft);
     let ended_well =
         current(draft.prior).into_iter().flat_map(crate::export_job::child::Child::runs).any(|run| {
             let name = draft.name(run);
-            draft.observed.jobs.iter().any(|job| job.name == name && job.state == JobState::Complete)
+            draft
+                .observed
+                .jobs
+                .iter()
+                .any(|job| job.name == name && job.state == JobState::Complete && job.success().is_some())
         });
     is_wanted && !ended_well
+}
+
+/// Whether the ExportJob is to pause.
+pub fn is_wanted(draft: &Draft<'_>) -> bool {
+    draft.subject.spec.suspend || is_unseen_restore(draft.subject, draft.prior.phase)
 }
 
 /// Velero restores no status: what has run before would run again. It stays so until somebody removes the label.
@@ -58,9 +69,13 @@ pub fn resumed(draft: &mut Draft<'_>) {
         let mut failures = draft.failures();
         failures.next_attempt_time = Some(Time(draft.now));
         draft.set_failures(failures);
+        draft.reconciling("Resumed", "the ExportJob goes on");
+        if draft.is_settled() {
+            draft.begin(ChildKind::Transfer);
+        }
     } else {
         draft.status.phase = Some(Phase::Pending);
+        draft.reconciling("Resumed", "the ExportJob goes on");
+        pending(draft);
     }
-    draft.reconciling("Resumed", "the ExportJob goes on");
-    draft.wake_in(SOON);
 }

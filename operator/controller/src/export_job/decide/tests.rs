@@ -789,8 +789,8 @@ fn a_suspended_run_pauses_without_a_retry_and_goes_on() {
     assert!(story.after(48 * 3600).actions.is_empty());
 
     story.job.spec.suspend = false;
-    assert_eq!(reasons(&story.after(1)), ["Resumed"]);
     let decision = story.after(1);
+    assert_eq!(reasons(&decision), ["Resumed", "AttemptStarted"]);
     story.create(&decision);
     story.after(60);
     assert_eq!((story.status.phase, story.status.attempts), (Some(Phase::Exporting), 2));
@@ -842,5 +842,5 @@ fn what_a_backup_restored_does_not_run_by_itself() {
     assert_eq!(decision.status.phase, Some(Phase::Suspended));
     assert!(decision.status.message.as_ref().unwrap().contains("velero.io/restore-name"));
     let resumed = decide(&subject(false), &verdict, &observed, &decision.status, story.now);
-    assert_eq!(resumed.status.phase, Some(Phase::Pending));
+    assert_eq!(resumed.status.phase, Some(Phase::Exporting));
 }
