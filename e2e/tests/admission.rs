@@ -130,8 +130,19 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
     ];
     for change in changes {
         let error = jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap_err();
-        assert!(error.to_string().contains("spec is immutable"), "{change}: {error}");
+        let field = change["spec"].as_object().unwrap().keys().next().unwrap();
+        assert!(error.to_string().contains(&format!("spec.{field} is immutable")), "{change}: {error}");
     }
+    for suspend in [true, false] {
+        let change = json!({"spec": {"suspend": suspend}});
+        jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&change))
+            .await
+            .expect("it may pause and go on");
+    }
+    let end = |phase: &str| Patch::Merge(json!({"status": {"phase": phase}}));
+    jobs.patch_status("fixed", &PatchParams::default(), &end("Failed")).await.expect("it may end");
+    let error = jobs.patch_status("fixed", &PatchParams::default(), &end("Pending")).await.unwrap_err();
+    assert!(error.to_string().contains("an end is the end"), "{error}");
     let label = json!({"metadata": {"labels": {"team": "blue"}}});
     jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&label)).await.expect("labels may change");
 

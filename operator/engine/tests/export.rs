@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests too")]
 
+#[path = "export/expect.rs"]
+mod expect;
+#[path = "export/per_chunk.rs"]
+mod per_chunk;
 mod support;
 
 use std::sync::Arc;
@@ -231,6 +235,8 @@ async fn two_workers_and_a_transfer_make_one_document() {
     assert!(rows_of(&files) == room.rows().await);
     assert_eq!(deliver().await.unwrap(), delivered, "a rerun finds its work done and reports it");
     assert_eq!(export::run(first).await.unwrap(), Outcome::Exported(exported), "so does worker 0's");
+    let second = export::run(room.context(order.clone(), 1)).await.unwrap();
+    assert_eq!(second, Outcome::ShareExported, "and the other one's, with no snapshot to import");
     room.database.drop_database().await.unwrap();
 }
 
@@ -288,6 +294,26 @@ async fn another_worker_goes_on_where_its_former_pod_was() {
         panic!("worker 0 tells the totals")
     };
     assert_eq!(exported.rows, 10_000);
+    room.database.drop_database().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_cannot_import_gives_the_attempt_up() {
+    let room = Room::new("late").await;
+    let gate = room.database.admin().await.unwrap();
+    gate.execute("SELECT pg_advisory_lock(1)", &[]).await.unwrap();
+    let order = room.order(GATED, true);
+    let lead = tokio::spawn(export::run(room.context(order.clone(), 0)));
+    at_the_gate_or_planned(&room, &order).await;
+    lead.abort();
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgexport/%' AND datname = current_database()";
+    while gate.query_one(held, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let error = export::run(room.context(order, 1)).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::SnapshotLost, "{error}");
+    assert_eq!(error.reason().exit_code().code(), 78, "the Job fails, and a new attempt follows");
+    drop(gate);
     room.database.drop_database().await.unwrap();
 }
 

@@ -15,9 +15,11 @@ use crate::error::{Error, Result};
 use crate::source::Session;
 use crate::source::error::Stage;
 
-/// How long a chunk waits for its locks. Somebody who wants to rewrite a table waits for the snapshot's holder, and whoever
-/// comes after him waits for him: without an end to it, nobody would ever go on.
+/// How long a chunk in a transaction of its own waits for its locks: somebody may be altering a table.
 const LOCK_TIMEOUT: &str = "30s";
+/// How long a chunk under a snapshot does. Its holder has the same locks, so a chunk waits only behind somebody who waits for
+/// the holder, which waits for the chunk: the server does not see that nobody can go on.
+const LOCK_TIMEOUT_HELD: &str = "10s";
 
 /// What to do where the plan is not right any more. It stays with the run, so another attempt does not help.
 const HINT: &str = "export again with a new ExportJob, at another time than such maintenance; what is finished is of the table as it was";
@@ -62,7 +64,8 @@ pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) ->
         Error::new(Reason::InternalError, format!("data set {} is not in the plan", chunk.dataset))
     })?;
     let doing = format!("data set {}", dataset.name);
-    with_lock_timeout(session, &doing, query).await?;
+    let timeout = if plan.snapshot.is_some() { LOCK_TIMEOUT_HELD } else { LOCK_TIMEOUT };
+    lock_within(session, &doing, query, timeout).await?;
     if plan.snapshot.is_some() {
         return Ok(());
     }
@@ -91,11 +94,11 @@ pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) ->
 }
 
 /// Plans the query, which locks what it reads.
-async fn with_lock_timeout(session: &Session, doing: &str, query: &str) -> Result<()> {
+async fn lock_within(session: &Session, doing: &str, query: &str, timeout: &str) -> Result<()> {
     let sql = "SELECT pg_catalog.current_setting('lock_timeout')";
     let column = |error| session.error(error, Stage::Run, doing);
     let former: String = session.one(Stage::Run, doing, sql, &[]).await?.try_get(0).map_err(column)?;
-    set_lock_timeout(session, doing, LOCK_TIMEOUT).await?;
+    set_lock_timeout(session, doing, timeout).await?;
     explain(session, doing, query).await.map_err(|error| {
         if error.to_failure().sql_state.as_deref() == Some("55P03") {
             error.with_hint(

@@ -19,7 +19,7 @@ impl Importer {
         self.session.roll_back().await;
         let sql = begin(&self.session, false);
         self.session.batch(Stage::Run, "beginning a chunk's transaction", &sql).await?;
-        self.spent = AtomicBool::new(false);
+        *self.spent.get_mut() = false;
         Ok(())
     }
 }

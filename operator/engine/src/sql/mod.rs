@@ -1,5 +1,7 @@
 //! The user's SQL: its tokens, its placeholders, and the quoting of what is put into it.
 
+#[cfg(test)]
+mod law;
 mod lexer;
 mod parameter;
 mod quote;

@@ -99,6 +99,7 @@ pub fn substitute(sql: &str, values: &Values) -> Substituted {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::law;
     use super::{Values, substitute};
 
     fn values() -> Values {
@@ -167,6 +168,16 @@ mod tests {
         ]
     }
 
+    /// What a lexer has to decide something at.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            ":a", ":n", ":é", ":chunk", ":x", "a", "e", "E", "n", "b", "x", "U&", "u", "é", "_", "1", "0",
+            ".", "..", "1e", "1e+", "'", "''", "\"", "\"\"", "\\", "\\'", "$", "$$", "$a$", "$1", "$é$",
+            "--", "-", "/*", "*/", "/", "*", ":", "::", ":=", ";", " ", "\n", "\r", "\t", "\u{b}", "\u{c}",
+            "(", ")", "[", "]", ",", "\u{a0}", "SELECT ",
+        ])
+    }
+
     proptest! {
         #[test]
         fn opaque_pieces_are_never_altered(pieces in prop::collection::vec(opaque(), 0..6)) {
@@ -174,6 +185,16 @@ mod tests {
             let sql: String = pieces.iter().flat_map(|piece| [piece.as_str(), " , :a , "]).chain(["1"]).collect();
             let wanted: String = pieces.iter().flat_map(|piece| [piece.as_str(), " , (A) , "]).chain(["1"]).collect();
             prop_assert_eq!(substitute(&sql, &values()).sql, wanted);
+        }
+
+        #[test]
+        fn the_law_holds_for_any_text(sql in any::<String>()) {
+            prop_assert_eq!(law::check(&sql), Ok(()));
+        }
+
+        #[test]
+        fn the_law_holds_for_what_looks_like_sql(pieces in prop::collection::vec(piece(), 0..24)) {
+            prop_assert_eq!(law::check(&pieces.concat()), Ok(()));
         }
 
         #[test]

@@ -6,20 +6,23 @@ use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Failure;
 use pgexport_api::source::{Postgres, ServerRole, TlsMode};
-use pgexport_engine::probe;
+use pgexport_engine::Result;
+use pgexport_engine::probe::{self, source::Probed};
 use pgexport_engine::secret::{MemorySecrets, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::{World, key, told};
 
-fn named(postgres: &Postgres) -> NamedSource {
-    NamedSource { name: "source".to_owned(), postgres: postgres.clone(), allow_privileged_login: false }
+async fn probe(postgres: &Postgres, secrets: MemorySecrets) -> Result<Probed> {
+    let source =
+        NamedSource { name: "source".to_owned(), postgres: postgres.clone(), allow_privileged_login: false };
+    probe::source::probe(&source, Arc::new(secrets)).await
 }
 
 async fn refused(postgres: &Postgres, secrets: MemorySecrets) -> Failure {
-    match probe::source::probe(&named(postgres), Arc::new(secrets)).await {
-        Ok(server) => panic!("the probe found {server:?}"),
+    match probe(postgres, secrets).await {
+        Ok(found) => panic!("the probe found {found:?}"),
         Err(error) => told(&error),
     }
 }
@@ -51,10 +54,10 @@ async fn forward_from_another_address(world: &World) -> Postgres {
 #[tokio::test]
 async fn the_probe_finds_version_and_role() {
     let world = World::new("probe").await;
-    let server = probe::source::probe(&named(&world.postgres()), Arc::new(world.secrets())).await.unwrap();
-    assert_eq!(server.server.role, ServerRole::Primary);
+    let server = probe(&world.postgres(), world.secrets()).await.unwrap().server;
+    assert_eq!(server.role, ServerRole::Primary);
     assert!(
-        server.server.version.chars().all(|character| character.is_ascii_digit() || character == '.'),
+        server.version.chars().all(|character| character.is_ascii_digit() || character == '.'),
         "{server:?}"
     );
     world.done().await;
@@ -142,14 +145,14 @@ async fn only_verify_full_looks_at_the_hosts_name() {
     let failure = refused(&postgres, world.secrets()).await;
     assert_tells(&failure, Reason::TlsFailed, &["127.0.0.2", "not for this host", "spec.postgres.host"]);
     postgres.tls.mode = TlsMode::VerifyCA;
-    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
+    probe(&postgres, world.secrets()).await.unwrap();
     postgres.tls.mode = TlsMode::Require;
     postgres.tls.ca_secret_ref = None;
-    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
+    probe(&postgres, world.secrets()).await.unwrap();
     postgres.host = "localhost".to_owned();
     postgres.port = world.peers.postgres.host.port();
     postgres.tls = world.postgres().tls;
-    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
+    probe(&postgres, world.secrets()).await.unwrap();
     world.done().await;
 }
 
@@ -215,7 +218,7 @@ async fn settings_are_made_and_bad_ones_are_named() {
     }
     let mut postgres = world.postgres();
     postgres.settings.insert("statement_timeout".to_owned(), "2h".to_owned());
-    probe::source::probe(&named(&postgres), Arc::new(world.secrets())).await.unwrap();
+    probe(&postgres, world.secrets()).await.unwrap();
     world.done().await;
 }
 

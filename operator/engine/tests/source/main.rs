@@ -1,11 +1,19 @@
 //! The engine against a real PostgreSQL: `make peers-up` starts it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, which fail by it"
+)]
 
 mod chunking;
 mod copying;
+mod instance;
 mod login;
 mod parameters;
+mod privilege;
 mod queries;
 mod snapshot;
+mod values;
 mod world;

@@ -34,26 +34,40 @@ impl std::fmt::Display for Database {
 }
 
 /// A location, told apart from one of the same name at another server, or in another namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// A URI.
+    location: String,
+    /// The server, or the namespace of a volume; `None` where it is not known any more.
+    server: Option<String>,
+}
 
 impl Place {
     /// Where `location`, a URI below the target of a sink of `namespace`, really is.
     #[must_use]
     pub fn new(namespace: &str, target: &Target, location: &str) -> Self {
-        match target {
-            Target::S3(s3) => Self(format!("{} {location}", s3.endpoint.as_deref().unwrap_or_default())),
-            Target::Volume(_) => Self(format!("{namespace} {location}")),
-        }
+        let server = match target {
+            Target::S3(s3) => s3.endpoint.clone().unwrap_or_default(),
+            Target::Volume(_) => namespace.to_owned(),
+        };
+        Self { location: location.to_owned(), server: Some(server) }
     }
 
-    fn of_sink(namespace: &str, sink: &ExportSinkSpec, location: &str) -> Option<Self> {
-        let target = match (&sink.s3, &sink.volume) {
-            (Some(s3), _) => Target::S3(s3.clone()),
-            (None, Some(volume)) => Target::Volume(volume.clone()),
-            (None, None) => return None,
+    /// As a status tells it. The sink may be gone, or be another one by now.
+    fn told(namespace: &str, sink: Option<&ExportSinkSpec>, location: &str) -> Self {
+        let server = match sink.and_then(|sink| sink.s3.as_ref()) {
+            Some(s3) => Some(s3.endpoint.clone().unwrap_or_default()),
+            None if location.starts_with("volume:") => Some(namespace.to_owned()),
+            None => None,
         };
-        Some(Self::new(namespace, &target, location))
+        Self { location: location.to_owned(), server }
+    }
+
+    /// Whether they may be one. Whoever does not know takes care.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.location == other.location
+            && (self.server.is_none() || other.server.is_none() || self.server == other.server)
     }
 }
 
@@ -87,8 +101,10 @@ pub struct Claim {
     pub standing: Standing,
     /// Connections that it opens at the same time.
     pub connections: u32,
-    /// Where it delivers, once that was told.
+    /// Where it delivers, or is about to.
     pub place: Option<Place>,
+    /// Whether its status has told where.
+    pub is_told: bool,
 }
 
 impl Claim {
@@ -110,12 +126,15 @@ impl Claim {
         let status = job.status.as_ref();
         let standing = match status.and_then(|status| status.phase) {
             Some(Phase::Exporting) => Standing::Exporting,
-            Some(Phase::Queued) => Standing::Waiting,
+            Some(Phase::Queued) if job.metadata.deletion_timestamp.is_none() && !job.spec.suspend => {
+                Standing::Waiting
+            }
             _ => Standing::Elsewhere,
         };
         let location = status.and_then(|status| status.location.as_deref());
         Self {
-            place: location.and_then(|location| Place::of_sink(&namespace, sink?, location)),
+            place: location.map(|location| Place::told(&namespace, sink, location)),
+            is_told: location.is_some(),
             name: job.name_any(),
             uid: job.uid().unwrap_or_default(),
             created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),

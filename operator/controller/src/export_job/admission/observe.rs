@@ -9,12 +9,13 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use pgexport_api::order::RunOrder;
+use pgexport_api::source::Limits;
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedMutexGuard;
 
-use super::claim::{Claim, Standing};
-use super::queue::{Admission, in_line, judge};
+use super::claim::{Claim, Database, Standing};
+use super::queue::{Admission, in_line, judge, smallest};
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::watch::Stores;
@@ -37,7 +38,10 @@ pub async fn turn(
     order: &RunOrder,
     source: &ExportSource,
 ) -> Result<Turn, ReconcileError> {
-    let candidate = Claim::of_candidate(job, order, &source.spec);
+    let mut candidate = Claim::of_candidate(job, order, &source.spec);
+    let sources = context.stores.sources.state();
+    let sources = sources.iter().filter_map(|guard| guard.0.as_ref().ok());
+    candidate.limits = limits(&Database::new(&source.spec.postgres), sources);
     let seen = judge(&candidate, &claims(&context.stores));
     if seen != Admission::Admitted {
         return Ok(Turn { admission: seen, _one_at_a_time: None });
@@ -45,6 +49,15 @@ pub async fn turn(
     let guard = Arc::clone(&context.admission.turn).lock_owned().await;
     let admission = judge(&candidate, &live_claims(context).await?);
     Ok(Turn { admission, _one_at_a_time: Some(guard) })
+}
+
+/// The smallest limits that any ExportSource sets for a database.
+fn limits<'a>(database: &Database, sources: impl Iterator<Item = &'a ExportSource>) -> Limits {
+    smallest(
+        sources
+            .filter(|source| Database::new(&source.spec.postgres) == *database)
+            .filter_map(|source| source.spec.limits),
+    )
 }
 
 /// The ExportJobs that wait for the database of `job` and whose turns are next.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use pgexport_api::source::Limits;
 
 use super::claim::{Claim, Standing};
@@ -38,8 +39,15 @@ pub enum Admission {
 #[must_use]
 pub fn judge(candidate: &Claim, others: &[Claim]) -> Admission {
     let others: Vec<&Claim> = others.iter().filter(|other| other.uid != candidate.uid).collect();
-    // Whoever told its location first has it; that is done in the step that this judgement belongs to.
-    let user = others.iter().find(|other| other.place.is_some() && other.place == candidate.place);
+    // Whoever told its location first has it; that is done in the step that this judgement belongs to. Of two that have, by
+    // a sink that was changed, the older one goes on.
+    let user = others.iter().find(|other| {
+        let is_there = match (&other.place, &candidate.place) {
+            (Some(other), Some(wanted)) => other.may_be(wanted),
+            _ => false,
+        };
+        is_there && (!candidate.is_told || age(other) < age(candidate))
+    });
     if let Some(user) = user {
         return Admission::LocationInUse { by: user.id() };
     }
@@ -76,7 +84,7 @@ pub fn in_line<'a>(mut waiting: Vec<&'a Claim>, running: &[&Claim]) -> Vec<&'a C
     for claim in running {
         *rounds.entry(&claim.namespace).or_default() += 1;
     }
-    waiting.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
+    waiting.sort_by(|a, b| age(a).cmp(&age(b)));
     let mut turns: Vec<(usize, &Claim)> = waiting
         .into_iter()
         .map(|claim| {
@@ -88,6 +96,11 @@ pub fn in_line<'a>(mut waiting: Vec<&'a Claim>, running: &[&Claim]) -> Vec<&'a C
     // Stable: of one round, the older one stays first.
     turns.sort_by_key(|(round, _)| *round);
     turns.into_iter().map(|(_, claim)| claim).collect()
+}
+
+/// The older one has the smaller one.
+fn age(claim: &Claim) -> (Timestamp, &str) {
+    (claim.created, &claim.uid)
 }
 
 /// What keeps `candidate` from running beside `running`.
@@ -108,7 +121,7 @@ fn used_up(candidate: &Claim, running: &[&Claim], limits: Limits) -> Option<Stri
 }
 
 /// Where several sources name one login, the smallest of their limits counts.
-fn smallest(limits: impl Iterator<Item = Limits>) -> Limits {
+pub fn smallest(limits: impl Iterator<Item = Limits>) -> Limits {
     let least = |a: Option<u32>, b: Option<u32>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -144,6 +157,7 @@ mod tests {
             standing,
             connections: 5,
             place: None,
+            is_told: false,
         }
     }
 
@@ -215,6 +229,7 @@ mod tests {
         };
         let at = |number: i64, endpoint: Option<&str>, location: &str| Claim {
             place: Some(Place::new("a", &target(endpoint), location)),
+            is_told: true,
             ..claim("a", number, Standing::Elsewhere)
         };
         let me = at(2, None, "s3://acme/out/");
@@ -225,6 +240,8 @@ mod tests {
         assert_eq!(judge(&me, &[at(1, None, "s3://acme/out/b/")]), Admission::Admitted);
         assert_eq!(judge(&me, &[at(1, Some("https://minio"), "s3://acme/out/")]), Admission::Admitted);
         assert_eq!(judge(&me, std::slice::from_ref(&me)), Admission::Admitted, "it is not in its own way");
+        let older = at(1, None, "s3://acme/out/");
+        assert_eq!(judge(&older, &[me]), Admission::Admitted, "of two that were told the same, one goes on");
     }
 
     proptest! {

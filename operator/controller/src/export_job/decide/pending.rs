@@ -27,6 +27,7 @@ pub fn pending(draft: &mut Draft<'_>) {
                 Readiness::Ready => admitted(draft, validated),
                 Readiness::NotReady(refusal) => refused(draft, &refusal),
                 Readiness::Probing(message) => {
+                    leave_queue(draft);
                     draft.condition(ConditionType::Accepted, Truth::Unknown, "Probing", &message);
                     draft.reconciling("Probing", &message);
                     out_of_time(draft, &Refusal { reason: Reason::SourceNotReady, message });
@@ -87,15 +88,23 @@ fn queued(draft: &mut Draft<'_>, message: &str) {
     );
     draft.reconciling("Queued", message);
     let mut failures = draft.failures();
-    failures.environment_since = None;
+    if failures.environment == 0 {
+        failures.environment_since = None;
+    }
     draft.set_failures(failures);
     draft.wake_in(RECHECK);
 }
 
-fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
+/// What it waits for from now on is not its turn. The time in the queue does not count.
+fn leave_queue(draft: &mut Draft<'_>) {
     if draft.status.phase == Some(Phase::Queued) {
         draft.status.phase = Some(Phase::Pending);
+        draft.status.resume_time = Some(Time(draft.now));
     }
+}
+
+fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
+    leave_queue(draft);
 
     draft.condition(ConditionType::Accepted, Truth::False, refusal.reason.as_str(), &refusal.message);
     blocked(draft, refusal);
