@@ -81,6 +81,9 @@ pub struct Delivered {
     /// The instant of the snapshot; absent where each chunk has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
+    /// Whether an ExportJob of the same name and spec had delivered it before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
 }
 
 /// A classified error. It never holds a secret, a parameter's value or a row's value.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pgexport_api::job::{FormatType, Layout};
-use pgexport_api::order::{RunOrder, Target};
+use pgexport_api::order::{RunIdentity, RunOrder, Target};
 use pgexport_api::reason::Reason;
 use pgexport_engine::manifest::{Export, Manifest, refuse_if_delivered, seal};
 use pgexport_engine::store::{self, PutMode, Store, Volumes};
@@ -19,6 +19,7 @@ fn job(backend: &Backend, uid: &str, attempt: u32) -> RunOrder {
     let target = backend.target();
     let mut order = order(FormatType::Json, Layout::Single, target.clone(), target);
     uid.clone_into(&mut order.run.uid);
+    order.run.spec_sha256 = format!("spec of {uid}");
     order.run.attempt = attempt;
     order
 }
@@ -66,6 +67,11 @@ async fn sealing_again_is_the_same_and_another_job_is_refused() {
             );
         }
         assert_eq!(contents(&backend).await, before);
+
+        // Created again, as GitOps does where something was removed.
+        let again = RunOrder { run: RunIdentity { uid: "again".to_owned(), ..ours.run.clone() }, ..ours };
+        let found = refuse_if_delivered(store.as_ref(), PATH, &again).await.unwrap().unwrap();
+        assert!(found.already && found.manifest_sha256 == sealed.sha256, "{found:?}");
     }
 }
 

@@ -14,17 +14,18 @@ use std::sync::Arc;
 
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
-use pgexport_api::report::Outcome;
+use pgexport_api::report::{Delivered, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use share::Destination;
 
 use crate::error::{Error, Result};
+use crate::manifest::refuse_if_delivered;
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::secret::Secrets;
 use crate::source::{Connector, Holder, application_name, privilege};
-use crate::store::Volumes;
+use crate::store::{self, Volumes};
 
 /// What a worker has to work with.
 #[derive(Clone, Debug)]
@@ -54,6 +55,10 @@ pub async fn run(context: Context) -> Result<Outcome> {
     match context.order.delivery.clone() {
         DeliveryPath::Direct => direct::run(&context).await.map(Outcome::Delivered),
         DeliveryPath::Staged { staging } => {
+            if let Some(delivered) = look_ahead(&context).await? {
+                let is_leader = context.worker == 0;
+                return Ok(if is_leader { Outcome::Delivered(delivered) } else { Outcome::ShareExported });
+            }
             if context.worker == 0 {
                 staged::lead(&context, &staging).await.map(Outcome::Exported)
             } else {
@@ -61,6 +66,17 @@ pub async fn run(context: Context) -> Result<Outcome> {
             }
         }
     }
+}
+
+/// Looks, before all the work, whether there is any to do: the transfer would only find out after it. Each worker looks for
+/// itself, as none of them waits for a plan that is not made.
+async fn look_ahead(context: &Context) -> Result<Option<Delivered>> {
+    let order = &context.order;
+    if !order.looks_ahead {
+        return Ok(None);
+    }
+    let sink = store::open(&order.sink.target, Arc::clone(&context.secrets), &context.volumes)?;
+    refuse_if_delivered(sink.as_ref(), &order.path, order).await
 }
 
 /// What a run would do.

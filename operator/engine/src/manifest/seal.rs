@@ -38,6 +38,9 @@ pub struct Success {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// SHA-256 over its spec, in hexadecimal; empty in what earlier versions wrote.
+    #[serde(default)]
+    pub spec_sha256: String,
     /// The attempt that delivered.
     pub attempt: u32,
     /// The manifest's SHA-256, in hexadecimal.
@@ -56,7 +59,8 @@ pub struct Success {
 }
 
 /// Looks whether the path holds a finished delivery, before anything is written there. `None`: no; also where the sink
-/// does not let us look, and [`seal`] will notice. Otherwise it is this ExportJob's own, and nothing is left to do.
+/// does not let us look, and [`seal`] will notice. Otherwise it is this ExportJob's own, or that of a former one of the
+/// same name and spec, and nothing is left to do.
 ///
 /// # Errors
 /// [`Reason::OutputExists`]: it is another one's.
@@ -68,7 +72,9 @@ pub async fn refuse_if_delivered(
     match look(store, &format!("{path}{SUCCESS}")).await? {
         Look::Nothing | Look::Refused => Ok(None),
         Look::Found(text) => match Success::read(&text) {
-            Some(success) if success.uid == order.run.uid => Ok(Some(success.delivered(store, path))),
+            Some(success) if success.uid == order.run.uid => Ok(Some(success.delivered(store, path, false))),
+            // What Git declares is created again where somebody removes it: the same name and spec, and nothing to do.
+            Some(success) if success.is_same_job(order) => Ok(Some(success.delivered(store, path, true))),
             other => Err(taken(store, path, other.as_ref())),
         },
     }
@@ -170,6 +176,7 @@ impl Success {
             namespace: manifest.job.namespace.clone(),
             name: manifest.job.name.clone(),
             uid: manifest.job.uid.clone(),
+            spec_sha256: manifest.job.spec_sha256.clone(),
             attempt: manifest.job.attempt,
             manifest_sha256: sha256.to_owned(),
             chunks: manifest.export.chunks,
@@ -180,12 +187,18 @@ impl Success {
         }
     }
 
+    /// Whether it is of an ExportJob of the same name and spec.
+    fn is_same_job(&self, order: &RunOrder) -> bool {
+        let run = &order.run;
+        (&self.namespace, &self.name, &self.spec_sha256) == (&run.namespace, &run.name, &run.spec_sha256)
+    }
+
     /// `None` where it is not one of ours, such as Spark's, which is empty.
     fn read(text: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Self>(text).ok().filter(|success| success.version == SUCCESS_VERSION)
     }
 
-    fn delivered(self, store: &dyn Store, path: &str) -> Delivered {
+    fn delivered(self, store: &dyn Store, path: &str, already: bool) -> Delivered {
         Delivered {
             chunks: self.chunks,
             manifest: store.uri(&format!("{path}{MANIFEST}")),
@@ -194,6 +207,7 @@ impl Success {
             rows: self.rows,
             bytes: self.bytes,
             snapshot_time: self.snapshot_time,
+            already,
         }
     }
 }

@@ -309,6 +309,7 @@ fn delivered(now: Timestamp) -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(now),
+        already: false,
     })
 }
 

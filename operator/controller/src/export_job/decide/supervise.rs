@@ -234,8 +234,10 @@ fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
 
 fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     let location = draft.status.location.clone().unwrap_or_default();
+    let was = if totals.already { "had been delivered before" } else { "delivered" };
     let message =
-        format!("delivered to {location}: {} and {}", count(totals.files, "file"), count(totals.rows, "row"));
+        format!("{was} to {location}: {} and {}", count(totals.files, "file"), count(totals.rows, "row"));
+    let reason = if totals.already { "AlreadyDelivered" } else { "Delivered" };
     draft.status.progress = Some(progress::delivered(totals));
     draft.status.snapshot_time =
         draft.status.snapshot_time.take().or(totals.snapshot_time.map(whole_seconds));
@@ -251,11 +253,12 @@ fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     condition::remove(&mut draft.status.conditions, ConditionType::Reconciling);
     condition::remove(&mut draft.status.conditions, ConditionType::Stalled);
     draft.condition(ConditionType::Exported, Truth::True, "Exported", "all chunks are exported");
-    draft.condition(ConditionType::Delivered, Truth::True, "Delivered", &message);
-    draft.condition(ConditionType::Complete, Truth::True, "Delivered", &message);
+    draft.condition(ConditionType::Delivered, Truth::True, reason, &message);
+    draft.condition(ConditionType::Complete, Truth::True, reason, &message);
     draft.condition(ConditionType::Ready, Truth::True, "Complete", &message);
     draft.status.message = Some(message.clone());
-    draft.tell(Notice::normal("Complete", message).about(&job.name));
+    let notice = if totals.already { reason } else { "Complete" };
+    draft.tell(Notice::normal(notice, message).about(&job.name));
     draft.leave_nothing_running();
 }
 

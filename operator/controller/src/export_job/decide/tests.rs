@@ -176,6 +176,7 @@ fn delivered() -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(at("2026-11-23T10:00:03Z")),
+        already: false,
     })
 }
 
@@ -843,4 +844,15 @@ fn what_a_backup_restored_does_not_run_by_itself() {
     assert!(decision.status.message.as_ref().unwrap().contains("velero.io/restore-name"));
     let resumed = decide(&subject(false), &verdict, &observed, &decision.status, story.now);
     assert_eq!(resumed.status.phase, Some(Phase::Exporting));
+}
+
+#[test]
+fn what_was_delivered_before_is_told_so() {
+    let mut story = Story::exporting(direct());
+    let Outcome::Delivered(totals) = delivered() else { unreachable!() };
+    story.complete(Some(Outcome::Delivered(Delivered { already: true, ..totals })));
+    let decision = story.after(1);
+    assert_eq!((story.status.phase, reasons(&decision)), (Some(Phase::Succeeded), vec!["AlreadyDelivered"]));
+    let complete = find(&story.status.conditions, ConditionType::Complete).unwrap();
+    assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", "AlreadyDelivered"));
 }
