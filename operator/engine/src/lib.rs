@@ -1,9 +1,10 @@
 //! pgexport's data plane. It reads PostgreSQL under one exported snapshot, in parallel chunks ([`source`], [`plan`]),
-//! encodes rows ([`encode`]), writes files to object stores and folders ([`store`], [`output`]), stages and transfers them
-//! ([`staging`], [`transfer`]), and seals each delivery with a manifest ([`manifest`]).
+//! decodes and encodes rows ([`decode`], [`encode`]), writes files to object stores and folders ([`store`], [`output`]),
+//! stages and transfers them ([`staging`], [`transfer`]), and seals each delivery with a manifest ([`manifest`]).
 //!
 //! Workers in a cluster and `pgexport run` on a laptop are two fronts of this one engine. It knows no Kubernetes client.
 
+pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod export;

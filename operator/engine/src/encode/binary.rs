@@ -1,13 +1,14 @@
-//! The framing of COPY's binary format (PostgreSQL's documentation of COPY, "Binary Format"), for rows of one column.
+//! The framing of COPY's binary format (PostgreSQL's documentation of COPY, "Binary Format").
 
-use bytes::{Buf as _, BytesMut};
-use pgexport_api::reason::Reason;
+use bytes::Buf as _;
 
-use crate::error::{Error, Result};
+use crate::decode::{Decoded, Malformed};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, and the length of the header's extension.
 const HEADER: usize = SIGNATURE.len() + 4 + 4;
+/// A value of more bytes than this comes in parts where its column allows it, and a part has at most as many.
+const PART_BYTES: usize = 64 * 1024;
 
 /// What a place in the data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,160 +16,258 @@ enum Place {
     Header,
     Extension(usize),
     Row,
-    Value(usize),
+    /// Before the value of a column.
+    Column(usize),
+    /// Inside of a value that is collected: its column and length.
+    Value(usize, usize),
+    /// Inside of a value that comes in parts: its column, and what is left of it.
+    Parts(usize, usize),
     End,
 }
 
-/// Where a value's bytes go.
-pub(super) trait Values {
-    /// Some bytes of the value.
-    fn bytes(&mut self, bytes: &[u8]);
-    /// The value's end.
-    fn end(&mut self);
+/// Where rows go.
+pub(super) trait Rows {
+    /// How many columns a row has.
+    fn columns(&self) -> usize;
+    /// A whole value; `None` is NULL.
+    fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded;
+    /// Whether a large value of this column may come in parts.
+    fn takes_parts(&self, column: usize) -> bool;
+    /// A value begins that comes in parts.
+    fn begin(&mut self, column: usize);
+    /// The next part of it.
+    fn part(&mut self, column: usize, part: &[u8]) -> Decoded;
+    /// Its end.
+    fn end(&mut self, column: usize) -> Decoded;
+    /// A row's end.
+    fn end_row(&mut self);
+    /// Whether reading pauses. It is asked after rows and parts.
+    fn is_full(&self) -> bool;
 }
 
 /// Reads the framing from pieces that may end anywhere.
 #[derive(Debug)]
 pub(super) struct Reader {
     place: Place,
-    /// The beginning of a header or of a row's frame whose end has not come.
-    pending: BytesMut,
+    /// The beginning of something whose end has not come.
+    pending: Vec<u8>,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { place: Place::Header, pending: BytesMut::new() }
+        Self { place: Place::Header, pending: Vec::new() }
     }
 }
 
 impl Reader {
-    /// Takes the next piece, and hands the values in it on.
-    pub(super) fn push(&mut self, mut piece: &[u8], values: &mut impl Values) -> Result<()> {
+    /// Takes a piece from its front on, until it is empty or the rows are full.
+    pub(super) fn read(&mut self, piece: &mut &[u8], rows: &mut impl Rows) -> Decoded {
+        let columns = rows.columns();
         loop {
             match self.place {
                 Place::Header => {
-                    let Some(header) = self.collect::<HEADER>(&mut piece) else { return Ok(()) };
+                    let Some(header) = self.collect::<HEADER>(piece) else { return Ok(()) };
                     let (signature, mut rest) = header.split_at(SIGNATURE.len());
                     if signature != SIGNATURE || rest.get_u32() & 0xffff_0000 != 0 {
-                        return Err(unexpected("its header is not one of COPY's binary format"));
+                        return Err(Malformed("its header is not one of COPY's binary format"));
                     }
                     self.place = Place::Extension(length(rest.get_i32())?);
                 }
                 Place::Extension(left) => {
                     let here = left.min(piece.len());
                     piece.advance(here);
-                    self.place = if here == left { Place::Row } else { Place::Extension(left - here) };
                     if here < left {
+                        self.place = Place::Extension(left - here);
                         return Ok(());
                     }
-                }
-                Place::Row => {
-                    // The trailer has two bytes, a row's frame six.
-                    let Some(mut count) = self.peek::<2>(&mut piece) else { return Ok(()) };
-                    match count.as_slice().get_i16() {
-                        -1 => {
-                            self.pending.clear();
-                            self.place = Place::End;
-                        }
-                        1 => {
-                            let Some(frame) = self.collect::<6>(&mut piece) else { return Ok(()) };
-                            count.copy_from_slice(&frame[..2]);
-                            self.place = Place::Value(length((&frame[2..]).get_i32())?);
-                        }
-                        _ => return Err(unexpected("a row has another number of columns than one")),
-                    }
-                }
-                Place::Value(left) => {
-                    let here = left.min(piece.len());
-                    values.bytes(&piece[..here]);
-                    piece.advance(here);
-                    if here < left {
-                        self.place = Place::Value(left - here);
-                        return Ok(());
-                    }
-                    values.end();
                     self.place = Place::Row;
                 }
-                Place::End if piece.is_empty() => return Ok(()),
-                Place::End => return Err(unexpected("something follows its end")),
+                Place::Row => {
+                    let Some(count) = self.collect::<2>(piece) else { return Ok(()) };
+                    self.place = match i16::from_be_bytes(count) {
+                        -1 => Place::End,
+                        count if usize::try_from(count) == Ok(columns) => Place::Column(0),
+                        _ => return Err(Malformed("a row has another number of columns than the query")),
+                    };
+                }
+                Place::Column(column) if column == columns => {
+                    rows.end_row();
+                    self.place = Place::Row;
+                    if rows.is_full() {
+                        return Ok(());
+                    }
+                }
+                Place::Column(column) => {
+                    let Some(prefix) = self.collect::<4>(piece) else { return Ok(()) };
+                    let length = match i32::from_be_bytes(prefix) {
+                        -1 => {
+                            rows.value(column, None)?;
+                            self.place = Place::Column(column + 1);
+                            continue;
+                        }
+                        other => length(other)?,
+                    };
+                    self.place = if length > PART_BYTES && rows.takes_parts(column) {
+                        rows.begin(column);
+                        Place::Parts(column, length)
+                    } else if let Some((value, rest)) = piece.split_at_checked(length) {
+                        *piece = rest;
+                        rows.value(column, Some(value))?;
+                        Place::Column(column + 1)
+                    } else {
+                        Place::Value(column, length)
+                    };
+                }
+                Place::Value(column, length) => {
+                    self.gather(piece, length);
+                    if self.pending.len() < length {
+                        return Ok(());
+                    }
+                    rows.value(column, Some(&self.pending))?;
+                    self.pending.clear();
+                    self.place = Place::Column(column + 1);
+                }
+                Place::Parts(..) | Place::End if piece.is_empty() => return Ok(()),
+                Place::Parts(column, left) => {
+                    let (part, rest) = piece.split_at(left.min(PART_BYTES).min(piece.len()));
+                    *piece = rest;
+                    rows.part(column, part)?;
+                    if part.len() == left {
+                        rows.end(column)?;
+                        self.place = Place::Column(column + 1);
+                    } else {
+                        self.place = Place::Parts(column, left - part.len());
+                        if rows.is_full() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Place::End => return Err(Malformed("something follows its end")),
             }
         }
     }
 
     /// Checks that the data was complete.
-    pub(super) fn finish(&self) -> Result<()> {
-        if self.place == Place::End { Ok(()) } else { Err(unexpected("it ends before its trailer")) }
+    pub(super) fn finish(&self) -> Decoded {
+        if self.place == Place::End { Ok(()) } else { Err(Malformed("it ends before its trailer")) }
     }
 
     /// The next `N` bytes, once all are there.
+    #[inline]
     fn collect<const N: usize>(&mut self, piece: &mut &[u8]) -> Option<[u8; N]> {
-        let bytes = self.peek::<N>(piece)?;
-        self.pending.clear();
-        Some(bytes)
+        if self.pending.is_empty()
+            && let Some((bytes, rest)) = piece.split_first_chunk::<N>()
+        {
+            *piece = rest;
+            return Some(*bytes);
+        }
+        self.gather(piece, N);
+        let bytes = self.pending.as_slice().try_into().ok();
+        if bytes.is_some() {
+            self.pending.clear();
+        }
+        bytes
     }
 
-    /// The next `N` bytes, once all are there; they stay pending.
-    fn peek<const N: usize>(&mut self, piece: &mut &[u8]) -> Option<[u8; N]> {
-        let missing = N.saturating_sub(self.pending.len()).min(piece.len());
-        self.pending.extend_from_slice(&piece[..missing]);
-        piece.advance(missing);
-        self.pending.get(..N)?.try_into().ok()
+    /// Moves bytes from the piece to those that are pending, until those are `length`.
+    fn gather(&mut self, piece: &mut &[u8], length: usize) {
+        let (taken, rest) = piece.split_at(length.saturating_sub(self.pending.len()).min(piece.len()));
+        self.pending.extend_from_slice(taken);
+        *piece = rest;
     }
 }
 
-fn length(length: i32) -> Result<usize> {
-    usize::try_from(length).map_err(|_| unexpected("a value that cannot be NULL is NULL"))
-}
-
-fn unexpected(what: &str) -> Error {
-    Error::new(Reason::InternalError, format!("the server's data is not what was asked for: {what}"))
+fn length(length: i32) -> Decoded<usize> {
+    usize::try_from(length).map_err(|_| Malformed("a length is negative"))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::{Reader, SIGNATURE, Values};
+    use super::{PART_BYTES, Reader, Rows, SIGNATURE};
+    use crate::decode::Decoded;
 
+    /// Two columns; the second one takes parts.
     #[derive(Default)]
-    struct Collected(Vec<Vec<u8>>, Vec<u8>);
+    struct Collected {
+        rows: Vec<Vec<Option<Vec<u8>>>>,
+        row: Vec<Option<Vec<u8>>>,
+        largest: usize,
+    }
 
-    impl Values for Collected {
-        fn bytes(&mut self, bytes: &[u8]) {
-            self.1.extend_from_slice(bytes);
+    impl Rows for Collected {
+        fn columns(&self) -> usize {
+            2
         }
-        fn end(&mut self) {
-            self.0.push(std::mem::take(&mut self.1));
+        fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded {
+            assert_eq!(column, self.row.len());
+            self.row.push(value.map(<[u8]>::to_vec));
+            Ok(())
+        }
+        fn takes_parts(&self, column: usize) -> bool {
+            column == 1
+        }
+        fn begin(&mut self, _: usize) {
+            self.row.push(Some(Vec::new()));
+        }
+        fn part(&mut self, column: usize, part: &[u8]) -> Decoded {
+            self.largest = self.largest.max(part.len());
+            self.row[column].as_mut().unwrap().extend_from_slice(part);
+            Ok(())
+        }
+        fn end(&mut self, _: usize) -> Decoded {
+            Ok(())
+        }
+        fn end_row(&mut self) {
+            self.rows.push(std::mem::take(&mut self.row));
+        }
+        fn is_full(&self) -> bool {
+            self.rows.len() % 2 == 1
         }
     }
 
-    fn framed(values: &[Vec<u8>], extension: usize) -> Vec<u8> {
+    /// Rows as COPY sends them.
+    pub(in crate::encode) fn framed(rows: &[Vec<Option<Vec<u8>>>], extension: usize) -> Vec<u8> {
         let mut out = SIGNATURE.to_vec();
         out.extend([0; 4]);
         out.extend(u32::try_from(extension).unwrap().to_be_bytes());
         out.extend(vec![7; extension]);
-        for value in values {
-            out.extend(1_i16.to_be_bytes());
-            out.extend(i32::try_from(value.len()).unwrap().to_be_bytes());
-            out.extend(value);
+        for row in rows {
+            out.extend(i16::try_from(row.len()).unwrap().to_be_bytes());
+            for value in row {
+                let length = value.as_ref().map_or(-1, |value| i32::try_from(value.len()).unwrap());
+                out.extend(length.to_be_bytes());
+                out.extend(value.iter().flatten());
+            }
         }
         out.extend((-1_i16).to_be_bytes());
         out
     }
 
+    fn read(reader: &mut Reader, mut piece: &[u8], rows: &mut Collected) -> Decoded {
+        while !piece.is_empty() {
+            reader.read(&mut piece, rows)?;
+        }
+        reader.read(&mut piece, rows)
+    }
+
     proptest! {
         #[test]
         fn pieces_may_end_anywhere(
-            values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
+            rows in prop::collection::vec(
+                prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 2),
+                0..8,
+            ),
             extension in 0_usize..5,
             cuts in prop::collection::vec(1_usize..9, 1..20),
         ) {
-            let data = framed(&values, extension);
+            let data = framed(&rows, extension);
             let (mut reader, mut collected) = (Reader::default(), Collected::default());
             let mut rest = data.as_slice();
             for cut in cuts.iter().cycle() {
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                reader.push(piece, &mut collected).unwrap();
+                read(&mut reader, piece, &mut collected).unwrap();
                 rest = after;
                 if rest.is_empty() {
                     break;
@@ -176,7 +275,7 @@ mod tests {
                 prop_assert!(reader.finish().is_err());
             }
             reader.finish().unwrap();
-            prop_assert_eq!(collected.0, values);
+            prop_assert_eq!(collected.rows, rows);
         }
 
         #[test]
@@ -184,17 +283,34 @@ mod tests {
             let mut whole = framed(&[], 0);
             whole.truncate(whole.len() - 2);
             whole.extend(data);
-            let _ = Reader::default().push(&whole, &mut Collected::default());
+            let _ = read(&mut Reader::default(), &whole, &mut Collected::default());
+        }
+    }
+
+    #[test]
+    fn large_values_come_in_parts() {
+        let large = || Some((0..=u8::MAX).cycle().take(3 * PART_BYTES + 5).collect::<Vec<u8>>());
+        let rows = vec![vec![None, large()], vec![large(), None]];
+        let data = framed(&rows, 0);
+        for size in [data.len(), 1000] {
+            let (mut reader, mut collected) = (Reader::default(), Collected::default());
+            for piece in data.chunks(size) {
+                read(&mut reader, piece, &mut collected).unwrap();
+                assert!(reader.pending.len() <= 3 * PART_BYTES + 5);
+            }
+            reader.finish().unwrap();
+            assert!(collected.rows == rows);
+            assert_eq!(collected.largest, PART_BYTES.min(size));
         }
     }
 
     #[test]
     fn what_is_not_the_format_is_refused() {
-        let null = [&framed(&[], 0)[..19], &1_i16.to_be_bytes(), &(-1_i32).to_be_bytes()].concat();
-        let two = [&framed(&[], 0)[..19], &2_i16.to_be_bytes()].concat();
+        let negative = [&framed(&[], 0)[..19], &2_i16.to_be_bytes(), &(-2_i32).to_be_bytes()].concat();
+        let three = [&framed(&[], 0)[..19], &3_i16.to_be_bytes()].concat();
         let after = [framed(&[], 0), vec![0]].concat();
-        for data in [null, two, after, b"PGCOPY\n\xff\r\n\x01\0\0\0\0\0\0\0\0".to_vec()] {
-            assert!(Reader::default().push(&data, &mut Collected::default()).is_err(), "{data:?}");
+        for data in [negative, three, after, b"PGCOPY\n\xff\r\n\x01\0\0\0\0\0\0\0\0".to_vec()] {
+            assert!(read(&mut Reader::default(), &data, &mut Collected::default()).is_err(), "{data:?}");
         }
     }
 }

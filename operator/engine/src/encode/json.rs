@@ -1,86 +1,138 @@
-//! JSON documents, one a line.
+//! Rows as JSON objects, one a line.
 
-use bytes::BytesMut;
+use super::batch::Output;
+use super::binary::Rows;
+use crate::decode::{Decoded, Malformed, Scalar, Shape, ends_lines, escape_json, hex, versioned, write_json};
+use crate::plan::Column;
 
-use super::binary::{Reader, Values};
-use crate::error::Result;
-
-/// Takes documents in the framing of COPY's binary format, and writes a line for each.
-#[derive(Debug, Default)]
-pub(super) struct Decoder {
-    reader: Reader,
-    /// Bytes of the last line, while it has not ended.
-    partial: usize,
+/// Encodes rows as `row_to_json` does.
+#[derive(Debug)]
+pub(super) struct JsonRows {
+    pub(super) output: Output,
+    columns: Vec<Field>,
+    /// Whether some of the value came that comes in parts.
+    begun: bool,
 }
 
-/// Appends lines.
-struct Lines<'a> {
-    out: &'a mut BytesMut,
-    rows: u64,
-    partial: &'a mut usize,
+#[derive(Debug)]
+struct Field {
+    /// What stands before a value: `{"name":`, and a comma in the place of the brace for all but the first.
+    key: Vec<u8>,
+    form: Form,
 }
 
-impl Values for Lines<'_> {
-    fn bytes(&mut self, bytes: &[u8]) {
-        let start = self.out.len();
-        self.out.extend_from_slice(bytes);
-        // PostgreSQL keeps the text of a `json` value. Line breaks stand in it between tokens only: in strings they are
-        // escaped.
-        for byte in &mut self.out[start..] {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
+/// How a value's JSON comes from the wire.
+#[derive(Debug)]
+enum Form {
+    /// As JSON.
+    Json,
+    /// As JSON, behind the version of `jsonb`.
+    Jsonb,
+    /// As a text.
+    Text,
+    /// As the bytes of a `bytea`.
+    Bytea,
+    /// To be decoded.
+    Decoded(Shape),
+}
+
+impl JsonRows {
+    pub(super) fn new(columns: &[Column], shapes: &[Option<Shape>]) -> Self {
+        let columns = columns
+            .iter()
+            .zip(shapes)
+            .enumerate()
+            .map(|(index, (column, shape))| {
+                let mut key = if index == 0 { b"{\"".to_vec() } else { b",\"".to_vec() };
+                escape_json(column.name.as_bytes(), &mut key);
+                key.extend_from_slice(b"\":");
+                Field { key, form: Form::of(shape.as_ref()) }
+            })
+            .collect();
+        Self { output: Output::default(), columns, begun: false }
+    }
+}
+
+impl Form {
+    fn of(shape: Option<&Shape>) -> Self {
+        match shape {
+            None | Some(Shape::Scalar(Scalar::Json)) => Self::Json,
+            Some(Shape::Scalar(Scalar::Jsonb)) => Self::Jsonb,
+            Some(Shape::Scalar(Scalar::Text)) => Self::Text,
+            Some(Shape::Scalar(Scalar::Bytea)) => Self::Bytea,
+            Some(shape) => Self::Decoded(shape.clone()),
         }
-        *self.partial += bytes.len();
-    }
-
-    fn end(&mut self) {
-        self.out.extend_from_slice(b"\n");
-        self.rows += 1;
-        *self.partial = 0;
     }
 }
 
-impl Decoder {
-    /// Takes the next piece, appends what it holds to `out`, and counts the lines that ended in it.
-    pub(super) fn push(&mut self, piece: &[u8], out: &mut BytesMut) -> Result<u64> {
-        let mut lines = Lines { out, rows: 0, partial: &mut self.partial };
-        self.reader.push(piece, &mut lines)?;
-        Ok(lines.rows)
+impl Rows for JsonRows {
+    fn columns(&self) -> usize {
+        self.columns.len()
     }
 
-    /// Checks that the data was complete.
-    pub(super) fn finish(&self) -> Result<()> {
-        self.reader.finish()
+    #[inline]
+    fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded {
+        let Some(value) = value else {
+            let field = self.columns.get(column).ok_or(SURPLUS)?;
+            self.output.data.extend_from_slice(&field.key);
+            self.output.data.extend_from_slice(b"null");
+            return Ok(());
+        };
+        if let Some(Field { key, form: Form::Decoded(shape) }) = self.columns.get(column) {
+            self.output.data.extend_from_slice(key);
+            return write_json(shape, value, &mut self.output.data);
+        }
+        self.begin(column);
+        self.part(column, value)?;
+        self.end(column)
     }
 
-    /// How many bytes of a line that has not ended were appended.
-    pub(super) const fn partial(&self) -> usize {
-        self.partial
+    fn takes_parts(&self, column: usize) -> bool {
+        self.columns.get(column).is_some_and(|field| !matches!(field.form, Form::Decoded(_)))
+    }
+
+    #[inline]
+    fn begin(&mut self, column: usize) {
+        self.begun = false;
+        let Some(field) = self.columns.get(column) else { return };
+        self.output.data.extend_from_slice(&field.key);
+        match field.form {
+            Form::Text => self.output.data.push(b'"'),
+            Form::Bytea => self.output.data.extend_from_slice(b"\"\\\\x"),
+            Form::Json | Form::Jsonb | Form::Decoded(_) => {}
+        }
+    }
+
+    #[inline]
+    fn part(&mut self, column: usize, part: &[u8]) -> Decoded {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let out = &mut self.output.data;
+        match self.columns.get(column).ok_or(SURPLUS)?.form {
+            Form::Json => out.extend_from_slice(&ends_lines(part)),
+            Form::Jsonb => out.extend_from_slice(if first { versioned(part)? } else { part }),
+            Form::Text => escape_json(part, out),
+            Form::Bytea => hex(part, out),
+            Form::Decoded(_) => return Err(Malformed("a value came in parts that is decoded as a whole")),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn end(&mut self, column: usize) -> Decoded {
+        if matches!(self.columns.get(column).ok_or(SURPLUS)?.form, Form::Text | Form::Bytea) {
+            self.output.data.push(b'"');
+        }
+        Ok(())
+    }
+
+    fn end_row(&mut self) {
+        self.output.data.extend_from_slice(b"}\n");
+        self.output.rows += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.output.is_full()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-
-    use super::Decoder;
-
-    #[test]
-    fn line_breaks_between_tokens_become_spaces() {
-        let document = b"{\"a\":{\r\n\"b\": \"\\n\"}}";
-        let mut data = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-        data.extend(1_i16.to_be_bytes());
-        data.extend(i32::try_from(document.len()).unwrap().to_be_bytes());
-        data.extend(document);
-        let (head, tail) = data.split_at(35);
-        let (mut decoder, mut out) = (Decoder::default(), BytesMut::new());
-        assert_eq!(decoder.push(head, &mut out).unwrap(), 0);
-        assert_eq!(decoder.partial(), 10);
-        assert_eq!(decoder.push(tail, &mut out).unwrap(), 1);
-        assert_eq!(decoder.partial(), 0);
-        decoder.push(&(-1_i16).to_be_bytes(), &mut out).unwrap();
-        decoder.finish().unwrap();
-        assert_eq!(out, "{\"a\":{  \"b\": \"\\n\"}}\n".as_bytes());
-    }
-}
+const SURPLUS: Malformed = Malformed("a row has more columns than the query");

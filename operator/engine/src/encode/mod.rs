@@ -1,137 +1,242 @@
 //! Rows as bytes. What leaves here is the format's *body*: NDJSON lines for NDJSON and JSON, CSV lines without a header for
 //! CSV. Headers, and the brackets and commas of a JSON array, are added where files are made (`output::frame`), so that a
 //! staged chunk can become a file of its own or a part of a longer one.
+//!
+//! Every format is made of COPY's binary format, by [`crate::decode`]. The bytes are those of the server's own
+//! `COPY … (FORMAT csv)` and `row_to_json`.
 
+mod batch;
 mod binary;
 mod csv;
 mod json;
+mod statement;
 
-use bytes::{Bytes, BytesMut};
+pub use batch::Batch;
+pub use statement::{copy_statement, header_statement};
+
 use pgexport_api::job::{Format, FormatType};
 
+use self::binary::{Reader, Rows as _};
+use self::csv::CsvRows;
+use self::json::JsonRows;
+use crate::decode::Shape;
 use crate::error::Result;
-
-/// A batch is handed on when it has this many bytes: enough to make its cost small, few enough to be forgotten.
-const BATCH_BYTES: usize = 128 * 1024;
-
-/// Some whole rows of a chunk, encoded, each ended by `\n`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The rows' bytes.
-    pub data: Bytes,
-    /// How many rows they are.
-    pub rows: u64,
-}
-
-/// The statement that makes the server send a query's rows in the form that [`Encoder`] takes.
-#[must_use]
-pub fn copy_statement(query: &str, format: &Format) -> String {
-    match format.format_type {
-        FormatType::Csv => format!("COPY (\n{query}\n) TO STDOUT ({})", csv::options(format.csv.as_ref())),
-        // `q.*`, not `q`: a column of that name would take its place.
-        FormatType::Json | FormatType::Ndjson => format!(
-            "COPY (SELECT pg_catalog.row_to_json(q.*)::pg_catalog.text FROM (\n{query}\n) q) TO STDOUT (FORMAT binary)"
-        ),
-    }
-}
-
-/// The statement that makes the server send nothing but the header line of a query's CSV.
-#[must_use]
-pub fn header_statement(query: &str, format: &Format) -> Option<String> {
-    let csv = match format.format_type {
-        FormatType::Csv => format.csv.as_ref(),
-        FormatType::Json | FormatType::Ndjson => return None,
-    };
-    let options = csv::options(csv);
-    Some(format!("COPY (SELECT * FROM (\n{query}\n) q LIMIT 0) TO STDOUT ({options}, HEADER true)"))
-}
+use crate::plan::Column;
 
 /// Turns what the server sends into batches.
+///
+/// Memory holds a batch, and at most one value: those of text, JSON and bytea pass in parts, but for a CSV text while
+/// nothing in it has told yet whether it needs quotes. Values of other types are decoded as a whole.
 #[derive(Debug)]
 pub struct Encoder {
-    rows: u64,
-    data: BytesMut,
-    source: Source,
+    reader: Reader,
+    rows: Rows,
 }
 
 #[derive(Debug)]
-enum Source {
-    /// A row a message, as the files have it.
-    Csv,
-    /// JSON documents in the framing of COPY's binary format.
-    Json(json::Decoder),
+enum Rows {
+    Csv(CsvRows),
+    Json(JsonRows),
 }
 
 impl Encoder {
-    /// An encoder for one [`copy_statement`].
+    /// An encoder for one [`copy_statement`]; `columns` and `shapes` are those of the query's result.
     #[must_use]
-    pub fn new(format: &Format) -> Self {
-        let source = match format.format_type {
-            FormatType::Csv => Source::Csv,
-            FormatType::Json | FormatType::Ndjson => Source::Json(json::Decoder::default()),
+    pub fn new(format: &Format, columns: &[Column], shapes: &[Option<Shape>]) -> Self {
+        let rows = match format.format_type {
+            FormatType::Csv => Rows::Csv(CsvRows::new(format.csv.as_ref(), columns, shapes)),
+            FormatType::Json | FormatType::Ndjson => Rows::Json(JsonRows::new(columns, shapes)),
         };
-        Self { rows: 0, data: BytesMut::new(), source }
+        Self { reader: Reader::default(), rows }
     }
 
-    /// Takes the body of a `CopyData` message, and gives a batch when it is full.
-    pub fn push(&mut self, message: &[u8]) -> Result<Option<Batch>> {
-        if self.data.capacity() == 0 {
-            self.data.reserve(BATCH_BYTES + BATCH_BYTES / 8);
+    /// Takes a piece of the data, wherever it was cut, from its front on: all of it, or until a batch is full.
+    pub fn push(&mut self, piece: &mut &[u8]) -> Result<Option<Batch>> {
+        while !piece.is_empty() {
+            let output = match &mut self.rows {
+                Rows::Csv(rows) => {
+                    rows.output.reserve();
+                    self.reader.read(piece, rows)?;
+                    if !rows.is_full() {
+                        continue;
+                    }
+                    &mut rows.output
+                }
+                Rows::Json(rows) => {
+                    rows.output.reserve();
+                    self.reader.read(piece, rows)?;
+                    if !rows.is_full() {
+                        continue;
+                    }
+                    &mut rows.output
+                }
+            };
+            return Ok(output.take());
         }
-        match &mut self.source {
-            Source::Csv => {
-                self.data.extend_from_slice(message);
-                self.rows += 1;
-            }
-            Source::Json(decoder) => self.rows += decoder.push(message, &mut self.data)?,
-        }
-        Ok(if self.data.len() >= BATCH_BYTES { self.take() } else { None })
+        Ok(None)
     }
 
     /// Takes the end of the data, and gives the last batch.
     pub fn finish(&mut self) -> Result<Option<Batch>> {
-        if let Source::Json(decoder) = &self.source {
-            decoder.finish()?;
-        }
-        Ok(self.take())
-    }
-
-    /// The whole rows that are there. Bytes of a row that has not ended stay for the next batch.
-    fn take(&mut self) -> Option<Batch> {
-        let partial = match &self.source {
-            Source::Csv => 0,
-            Source::Json(decoder) => decoder.partial(),
+        self.reader.finish()?;
+        let output = match &mut self.rows {
+            Rows::Csv(rows) => &mut rows.output,
+            Rows::Json(rows) => &mut rows.output,
         };
-        if self.rows == 0 {
-            return None;
-        }
-        let rest = self.data.split_off(self.data.len() - partial);
-        // The rest moves to a buffer of its own: one that is shared with the batch would keep it in memory.
-        let mut next = BytesMut::new();
-        if !rest.is_empty() {
-            next.reserve(BATCH_BYTES + BATCH_BYTES / 8);
-            next.extend_from_slice(&rest);
-        }
-        let data = std::mem::replace(&mut self.data, next).freeze();
-        Some(Batch { data, rows: std::mem::take(&mut self.rows) })
+        Ok(output.take())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pgexport_api::job::{Format, FormatType};
+    use pgexport_api::job::{Csv, Format, FormatType};
+    use proptest::prelude::*;
 
-    use super::{BATCH_BYTES, Encoder};
+    use super::batch::BATCH_BYTES;
+    use super::binary::tests::framed;
+    use super::{Batch, Encoder};
+    use crate::decode::{Scalar, Shape};
+    use crate::plan::Column;
+
+    fn columns(shapes: &[Option<Shape>]) -> Vec<Column> {
+        let column = |index| Column { name: format!("c\"{index}"), column_type: String::new() };
+        (0..shapes.len()).map(column).collect()
+    }
+
+    /// The batches of some rows that come in pieces.
+    fn batches(format: &Format, shapes: &[Option<Shape>], data: &[u8], piece: usize) -> Vec<Batch> {
+        let mut encoder = Encoder::new(format, &columns(shapes), shapes);
+        let mut batches = Vec::new();
+        for mut piece in data.chunks(piece) {
+            while !piece.is_empty() {
+                batches.extend(encoder.push(&mut piece).unwrap());
+            }
+        }
+        batches.extend(encoder.finish().unwrap());
+        batches
+    }
+
+    fn text(batches: &[Batch]) -> String {
+        String::from_utf8(batches.iter().flat_map(|batch| batch.data.to_vec()).collect()).unwrap()
+    }
+
+    fn format(format_type: FormatType) -> Format {
+        Format { format_type, csv: None }
+    }
 
     #[test]
-    fn csv_counts_messages_and_ends_batches_when_they_are_full() {
-        let mut encoder = Encoder::new(&Format { format_type: FormatType::Csv, csv: None });
-        let row = format!("{}\n", "x".repeat(BATCH_BYTES / 2));
-        assert_eq!(encoder.push(row.as_bytes()).unwrap(), None);
-        let batch = encoder.push(row.as_bytes()).unwrap().unwrap();
-        assert_eq!((batch.rows, batch.data.len()), (2, 2 * row.len()));
-        assert_eq!(encoder.push(b"\n").unwrap(), None);
-        assert_eq!(encoder.finish().unwrap().unwrap().data, "\n");
-        assert_eq!(encoder.finish().unwrap(), None);
+    fn a_row_has_the_form_of_its_format() {
+        let shapes = [
+            Some(Shape::Scalar(Scalar::Int4)),
+            Some(Shape::Scalar(Scalar::Text)),
+            Some(Shape::Scalar(Scalar::Json)),
+            None,
+        ];
+        let row = |values: [Option<&[u8]>; 4]| values.map(|value| value.map(<[u8]>::to_vec)).to_vec();
+        let rows = [
+            row([Some(&[0, 0, 0, 7]), Some(b"a,\n"), Some(b"[1,\n2]"), Some(b"3")]),
+            row([None, None, None, None]),
+            row([None, Some(b""), None, None]),
+        ];
+        let data = framed(&rows, 0);
+        assert_eq!(
+            text(&batches(&format(FormatType::Ndjson), &shapes, &data, 7)),
+            "{\"c\\\"0\":7,\"c\\\"1\":\"a,\\n\",\"c\\\"2\":[1, 2],\"c\\\"3\":3}\n\
+             {\"c\\\"0\":null,\"c\\\"1\":null,\"c\\\"2\":null,\"c\\\"3\":null}\n\
+             {\"c\\\"0\":null,\"c\\\"1\":\"\",\"c\\\"2\":null,\"c\\\"3\":null}\n"
+        );
+        assert_eq!(
+            text(&batches(&format(FormatType::Csv), &shapes, &data, 7)),
+            "7,\"a,\n\",\"[1,\n2]\",3\n,,,\n,\"\",,\n"
+        );
+        let forced = Format {
+            format_type: FormatType::Csv,
+            csv: Some(Csv { force_quote: vec!["c\"0".to_owned(), "c\"3".to_owned()], ..Csv::default() }),
+        };
+        assert_eq!(
+            text(&batches(&forced, &shapes, &data, 7)),
+            "\"7\",\"a,\n\",\"[1,\n2]\",\"3\"\n,,,\n,\"\",,\n"
+        );
+    }
+
+    #[test]
+    fn batches_end_with_rows_when_they_are_full() {
+        let shapes = [Some(Shape::Scalar(Scalar::Text))];
+        let rows = vec![vec![Some(vec![b'x'; BATCH_BYTES / 2])]; 5];
+        let batches = batches(&format(FormatType::Csv), &shapes, &framed(&rows, 0), usize::MAX);
+        let counts: Vec<_> = batches.iter().map(|batch| (batch.rows, batch.data.len())).collect();
+        let row = BATCH_BYTES / 2 + 1;
+        assert_eq!(counts, [(2, 2 * row), (2, 2 * row), (1, row)]);
+    }
+
+    #[test]
+    fn rows_that_are_larger_than_a_batch_pass_in_several() {
+        let (comma, clean) = (b"x,".repeat(8 * BATCH_BYTES), vec![b'x'; 16 * BATCH_BYTES]);
+        for (shape, value, streams) in [
+            (Scalar::Text, &comma, true),
+            (Scalar::Text, &clean, false),
+            (Scalar::Bytea, &comma, true),
+            (Scalar::Json, &clean, false),
+        ] {
+            for format_type in [FormatType::Csv, FormatType::Ndjson] {
+                let rows = vec![vec![Some(value.clone()), None]; 2];
+                let shapes = [Some(Shape::Scalar(shape)), Some(Shape::Scalar(Scalar::Int4))];
+                let batches = batches(&format(format_type), &shapes, &framed(&rows, 0), 100_000);
+                assert_eq!(batches.iter().map(|batch| batch.rows).sum::<u64>(), 2);
+                if streams || format_type == FormatType::Ndjson {
+                    assert!(batches.iter().all(|batch| batch.data.len() < 3 * BATCH_BYTES), "{shape:?}");
+                }
+            }
+        }
+    }
+
+    /// Shapes that may come in parts, and a value's text in CSV.
+    fn whole(shape: Scalar, value: &[u8]) -> Vec<u8> {
+        match shape {
+            Scalar::Jsonb => [&[1], value].concat(),
+            _ => value.to_vec(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// A large value is a small one many times: what needs quotes may be in any of its parts, or in none.
+        #[test]
+        fn parts_make_what_the_whole_makes(
+            shape in prop::sample::select(vec![Scalar::Text, Scalar::Json, Scalar::Jsonb, Scalar::Bytea]),
+            piece in "[a-z\\\\]{1,20}",
+            odd in "[,\"\n\r\\\\';]{0,2}",
+            place in 0_usize..200_000,
+            size in 1000_usize..200_000,
+            quote in prop::sample::select(vec!["\"", "'", "a"]),
+            escape in prop::sample::select(vec!["\"", "\\"]),
+            force in any::<bool>(),
+        ) {
+            let mut value = piece.as_bytes().repeat(150_000 / piece.len());
+            let place = place.min(value.len());
+            value.splice(place..place, odd.bytes());
+            let force_quote = if force { vec!["*".to_owned()] } else { Vec::new() };
+            let csv = Csv { quote: Some(quote.to_owned()), escape: Some(escape.to_owned()), force_quote, ..Csv::default() };
+            let csv = Format { format_type: FormatType::Csv, csv: Some(csv) };
+            let dialect = super::csv::dialect_of(&csv);
+            let shapes = [Some(Shape::Scalar(shape))];
+            let data = framed(&[vec![Some(whole(shape, &value))]], 0);
+            let plain = match shape {
+                Scalar::Bytea => format!("\\x{}", hex::encode(&value)).into_bytes(),
+                _ => value.clone(),
+            };
+            let mut wanted = Vec::new();
+            dialect.text(&plain, force, &mut wanted);
+            wanted.push(b'\n');
+            prop_assert!(text(&batches(&csv, &shapes, &data, size)).as_bytes() == wanted);
+            let json = text(&batches(&format(FormatType::Ndjson), &shapes, &data, size));
+            let json = json.strip_prefix("{\"c\\\"0\":").and_then(|json| json.strip_suffix("}\n")).unwrap();
+            match shape {
+                Scalar::Text => prop_assert!(serde_json::from_str::<String>(json).unwrap().as_bytes() == value),
+                Scalar::Bytea => prop_assert!(serde_json::from_str::<String>(json).unwrap().as_bytes() == plain),
+                Scalar::Json => prop_assert!(json.as_bytes() == crate::decode::ends_lines(&value).as_ref()),
+                _ => prop_assert!(json.as_bytes() == value),
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Context, interrupted};
 use crate::encode::Batch;
 use crate::error::{Error, Result};
 use crate::output::{FileWriter, FinishedFile, Framer};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, PlannedDataset};
 use crate::source::{Importer, application_name, privilege};
 
 /// Every `workers`-th chunk, so that the chunks of each data set are spread over all workers.
@@ -197,14 +197,14 @@ async fn copy<D: Destination>(
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<D::Kept> {
-    let (planned, _) = plan.chunk(chunk)?;
+    let (planned, dataset) = plan.chunk(chunk)?;
     let query = plan::chunk_query(&context.order, plan, planned)?;
     let mut file = destination.begin(chunk).await?;
     // The store may be slow, and the server too: whatever is waited for, a stop is obeyed.
     let filled = tokio::select! {
         filled = async {
             lock(plan, chunk, &query, importer).await?;
-            fill(context, &query, importer, &mut file).await
+            fill(context, &query, dataset, importer, &mut file).await
         } => filled,
         () = stop.cancelled() => Err(interrupted()),
     };
@@ -218,8 +218,14 @@ async fn copy<D: Destination>(
 }
 
 /// Reads a chunk's rows into its file, until all are stored.
-async fn fill(context: &Context, query: &str, importer: &mut Importer, file: &mut ChunkFile) -> Result<()> {
-    let mut rows = importer.copy(query, &context.order.format).await?;
+async fn fill(
+    context: &Context,
+    query: &str,
+    dataset: &PlannedDataset,
+    importer: &mut Importer,
+    file: &mut ChunkFile,
+) -> Result<()> {
+    let mut rows = importer.copy(query, &context.order.format, dataset).await?;
     file.head().await?;
     while let Some(batch) = rows.next().await {
         let batch = batch?;

@@ -107,6 +107,7 @@ mod tests {
         PlannedDataset {
             name: "d".to_owned(),
             columns: Vec::new(),
+            shapes: Vec::new(),
             query_sha256: String::new(),
             csv_header: Some("id,text\n".to_owned()),
             strategy: Chunking::None,

@@ -10,7 +10,8 @@ use super::describe::describe;
 use super::query::values;
 use super::values::Items;
 use super::{
-    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, expect, parameter, rewritten, table, unchanged,
+    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, expect, parameter, rewritten, shape, table,
+    unchanged,
 };
 use crate::encode::header_statement;
 use crate::error::{Error, Result};
@@ -78,6 +79,7 @@ async fn plan_dataset(
     holder.pin().await?;
     let described = describe(session, &doing, &query).await?;
     expect::check_columns(dataset, &described.columns)?;
+    let shapes = shape::shapes(session, &doing, &described.types, order.format.format_type).await?;
     let csv_header = header(session, &doing, order, &query.sql).await?;
     let rows = if let Some(chunking) = by_table {
         table::rows(session, &doing, &dataset.sql, values, &described, chunking).await?
@@ -91,6 +93,7 @@ async fn plan_dataset(
     let planned = PlannedDataset {
         name: dataset.name.clone(),
         columns: described.columns,
+        shapes,
         query_sha256: hex::encode(Sha256::digest(&dataset.sql)),
         csv_header,
         strategy: chunking.strategy,

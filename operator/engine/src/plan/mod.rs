@@ -9,6 +9,7 @@ mod make;
 mod parameter;
 mod query;
 mod rewritten;
+mod shape;
 mod table;
 mod unchanged;
 mod values;
@@ -23,10 +24,11 @@ use pgexport_api::reason::Reason;
 use pgexport_api::source::Server;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::Shape;
 use crate::error::{Error, Result};
 
 /// The version of [`Plan`] that this code writes and reads.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// The plan of an attempt.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct PlannedDataset {
     pub name: String,
     /// The columns of its result.
     pub columns: Vec<Column>,
+    /// What the columns' binary values look like; none where the server is asked for a column's text or JSON instead.
+    pub shapes: Vec<Option<Shape>>,
     /// SHA-256 over the query as the ExportJob writes it, in hexadecimal.
     pub query_sha256: String,
     /// The header line of its CSV files, line end included, where the format has one.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
 use futures::{Stream, StreamExt as _};
 use pgexport_api::job::Format;
 use pgexport_api::reason::Reason;
@@ -14,26 +15,33 @@ use super::error::Stage;
 use super::snapshot::Importer;
 use crate::encode::{Batch, Encoder, copy_statement};
 use crate::error::{Error, Result};
+use crate::plan::PlannedDataset;
 
 /// How a failing query is named in messages.
 const DOING: &str = "the query failed";
 
 impl Importer {
-    /// A stream of a chunk's rows. The query runs from the stream's first poll on.
+    /// A stream of a chunk's rows; `dataset` describes their columns. The query runs from the stream's first poll on.
     ///
     /// Nothing is read ahead but what fits the connection's buffers: whoever is slow to take batches slows the server
     /// down. A stream that is dropped before its end cancels the query at the server; such a stream, and one that ends in
     /// an error, leaves the importer of no further use.
-    pub async fn copy(&mut self, query: &str, format: &Format) -> Result<CopyStream<'_>> {
+    pub async fn copy(
+        &mut self,
+        query: &str,
+        format: &Format,
+        dataset: &PlannedDataset,
+    ) -> Result<CopyStream<'_>> {
         if self.spent.load(Relaxed) {
             let message = "this connection's transaction has failed; join the snapshot anew";
             return Err(Error::new(Reason::InternalError, message));
         }
         self.session.pin(&self.application_name).await?;
         let importer: &Self = self;
-        let statement = copy_statement(query, format);
+        let statement = copy_statement(query, format, &dataset.shapes);
         let starting = Box::pin(async move { importer.session.client().copy_out(&statement).await });
-        Ok(CopyStream { importer, state: State::New(starting), encoder: Encoder::new(format) })
+        let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes);
+        Ok(CopyStream { importer, state: State::New(starting), message: Bytes::new(), encoder })
     }
 }
 
@@ -41,6 +49,8 @@ impl Importer {
 pub struct CopyStream<'a> {
     importer: &'a Importer,
     state: State<'a>,
+    /// What has not been encoded of the last message.
+    message: Bytes,
     encoder: Encoder,
 }
 
@@ -65,6 +75,15 @@ impl CopyStream<'_> {
         self.importer.spent.store(!whole, Relaxed);
     }
 
+    /// Encodes the message, or enough of it for a batch.
+    fn encode(&mut self) -> Result<Option<Batch>> {
+        let mut piece = &*self.message;
+        let batch = self.encoder.push(&mut piece);
+        let left = if batch.is_ok() { piece.len() } else { 0 };
+        self.message.advance(self.message.len() - left);
+        batch
+    }
+
     fn failed(&mut self, error: tokio_postgres::Error) -> Error {
         self.end(false);
         self.importer.session.error(error, Stage::Run, DOING)
@@ -77,6 +96,12 @@ impl<'a> Stream for CopyStream<'a> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this: &mut CopyStream<'a> = &mut self;
         loop {
+            if !this.message.is_empty() {
+                // After an error of ours the server goes on sending: dropping the stream cancels it.
+                if let Some(batch) = this.encode().transpose() {
+                    return Poll::Ready(Some(batch));
+                }
+            }
             match &mut this.state {
                 State::New(_) => {
                     this.importer.session.set_busy(true);
@@ -90,12 +115,7 @@ impl<'a> Stream for CopyStream<'a> {
                     Err(error) => return Poll::Ready(Some(Err(this.failed(error)))),
                 },
                 State::Running(rows) => match ready!(rows.poll_next_unpin(context)) {
-                    Some(Ok(message)) => {
-                        // After an error of ours the server goes on sending: dropping the stream cancels it.
-                        if let Some(batch) = this.encoder.push(&message).transpose() {
-                            return Poll::Ready(Some(batch));
-                        }
-                    }
+                    Some(Ok(message)) => this.message = message,
                     Some(Err(error)) => return Poll::Ready(Some(Err(this.failed(error)))),
                     None => {
                         let last = this.encoder.finish();

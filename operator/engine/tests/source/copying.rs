@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use pgexport_api::job::{Csv, Format, FormatType};
 use tokio::process::Command;
 
-use super::world::{World, drain};
+use super::world::World;
 
 const ALL: &str = "SELECT * FROM findings ORDER BY seq";
 
@@ -31,7 +31,7 @@ async fn csv_is_what_psql_writes() {
         ),
     ] {
         let format = Format { format_type: FormatType::Csv, csv };
-        let ours = drain(&mut importer, ALL, &format).await.unwrap();
+        let ours = world.drain(&holder, &mut importer, ALL, &format).await.unwrap();
         let psql = Command::new("psql")
             .args(["-X", "-q", "-c", &format!("\\copy ({ALL}) to stdout (format csv{options})")])
             .env("PGHOST", postgres.host.ip().to_string())
@@ -61,7 +61,7 @@ async fn ndjson_is_what_row_to_json_writes_on_one_line() {
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
     let format = Format { format_type: FormatType::Ndjson, csv: None };
-    let ours = drain(&mut importer, ALL, &format).await.unwrap();
+    let ours = world.drain(&holder, &mut importer, ALL, &format).await.unwrap();
     // The binary format passes the text on as it is; here it is asked for row by row.
     let client = world.database.admin().await.unwrap();
     client.batch_execute("SET TimeZone = UTC; SET IntervalStyle = iso_8601").await.unwrap();
@@ -99,12 +99,13 @@ async fn odd_names_of_columns_are_keys() {
         ("SELECT 1", r#"{"?column?":1}"#),
         ("SELECT 1 AS \"k \"\"\\ y\"", r#"{"k \"\\ y":1}"#),
     ] {
-        let line = drain(&mut importer, sql, &format).await.unwrap();
+        let line = world.drain(&holder, &mut importer, sql, &format).await.unwrap();
         assert_eq!(String::from_utf8(line).unwrap(), format!("{wanted}\n"), "{sql}");
     }
     for format_type in [FormatType::Json, FormatType::Csv] {
         let format = Format { format_type, csv: None };
-        assert_eq!(drain(&mut importer, "SELECT 1 AS a WHERE false", &format).await.unwrap(), b"", "no rows");
+        let none = world.drain(&holder, &mut importer, "SELECT 1 AS a WHERE false", &format).await.unwrap();
+        assert_eq!(none, b"", "no rows");
     }
     importer.finish().await;
     holder.finish().await;
@@ -118,13 +119,15 @@ async fn a_row_of_many_megabytes_passes() {
     let mut importer = world.importer(&holder).await;
     for format_type in [FormatType::Json, FormatType::Csv] {
         let format = Format { format_type, csv: None };
-        let data = drain(
-            &mut importer,
-            "SELECT repeat('x', 20 * 1024 * 1024) AS a FROM generate_series(1, 2)",
-            &format,
-        )
-        .await
-        .unwrap();
+        let data = world
+            .drain(
+                &holder,
+                &mut importer,
+                "SELECT repeat('x', 20 * 1024 * 1024) AS a FROM generate_series(1, 2)",
+                &format,
+            )
+            .await
+            .unwrap();
         assert!(data.len() > 40 * 1024 * 1024);
     }
     importer.finish().await;
@@ -144,7 +147,8 @@ async fn a_dropped_stream_cancels_its_query() {
         let mut importer = world.importer(&holder).await;
         let label = world.label("importer");
         let format = Format { format_type: FormatType::Ndjson, csv: None };
-        let mut stream = importer.copy(sql, &format).await.unwrap();
+        let dataset = world.dataset(&holder, sql, &format).await.unwrap();
+        let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
         let first = tokio::time::timeout(Duration::from_millis(500), stream.next()).await;
         assert_eq!(first.is_ok(), sql.contains("generate_series"), "{sql}");
         assert_eq!(world.active(&label).await, 1, "{sql}");
@@ -167,7 +171,8 @@ async fn a_dropped_importer_leaves_nothing_behind() {
         let mut importer = world.importer(&holder).await;
         let label = world.label("importer");
         let format = Format { format_type: FormatType::Ndjson, csv: None };
-        let mut stream = importer.copy(sql, &format).await.unwrap();
+        let dataset = world.dataset(&holder, sql, &format).await.unwrap();
+        let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
         let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
         assert_eq!(world.active(&label).await, 1, "{sql}");
         drop(stream);
@@ -185,7 +190,8 @@ async fn a_session_cancels_what_it_runs() {
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
     let format = Format { format_type: FormatType::Csv, csv: None };
-    let mut stream = importer.copy(ENDLESS[1], &format).await.unwrap();
+    let dataset = world.dataset(&holder, ENDLESS[1], &format).await.unwrap();
+    let mut stream = importer.copy(ENDLESS[1], &format, &dataset).await.unwrap();
     let (ended, ()) = tokio::join!(stream.next(), async {
         world
             .eventually("the query runs", &format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND application_name = '{}'", world.label("importer")), "1")
@@ -216,8 +222,9 @@ async fn a_slow_consumer_slows_the_server_down() {
     let mut importer = world.importer(&holder).await;
     let label = world.label("importer");
     let format = Format { format_type: FormatType::Csv, csv: None };
-    let mut stream =
-        importer.copy("SELECT repeat('x', 1000) FROM generate_series(1, 300000)", &format).await.unwrap();
+    let sql = "SELECT repeat('x', 1000) FROM generate_series(1, 300000)";
+    let dataset = world.dataset(&holder, sql, &format).await.unwrap();
+    let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
     let first = stream.next().await.unwrap().unwrap();
     assert!(first.data.len() < 512 * 1024);
     let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE application_name = '{label}'");

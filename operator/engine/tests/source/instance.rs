@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
-use pgexport_api::job::{Format, FormatType};
 use pgexport_api::reason::Reason;
 use pgexport_api::source::{Postgres, Tls, TlsMode};
 use pgexport_engine::secret::{MemorySecrets, Secret};
@@ -17,7 +16,7 @@ use pgexport_engine::source::{Connector, Holder, Importer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::{Client, NoTls};
 
-use super::world::{drain, key};
+use super::world::key;
 
 /// Servers of this test's own.
 struct Instances {
@@ -189,9 +188,7 @@ async fn another_instance_with_the_same_snapshot_id_is_noticed() {
     assert_eq!(error.reason(), Reason::WrongInstance, "{error}");
     twin.batch_execute("ROLLBACK").await.unwrap();
     port.store(one, Relaxed);
-    let mut importer = Importer::join(&connector, &snapshot, "right").await.unwrap();
-    let csv = Format { format_type: FormatType::Csv, csv: None };
-    assert_eq!(drain(&mut importer, "SELECT 1", &csv).await.unwrap(), b"1\n");
+    let importer = Importer::join(&connector, &snapshot, "right").await.expect("the holder's own instance");
     importer.finish().await;
     holder.finish().await;
 }

@@ -9,6 +9,7 @@
 
 mod chunking;
 mod copying;
+mod encoding;
 mod instance;
 mod login;
 mod parameters;

@@ -43,7 +43,7 @@ async fn nasty_values_arrive_as_they_are() {
         order.parameters.push(parameter("a", "text", Some(&value)));
         let plan = make(&holder, &order).await.unwrap();
         let query = chunk_query(&order, &plan, &plan.chunks[0]).unwrap();
-        let line = drain(&mut importer, &query, &order.format).await.unwrap();
+        let line = drain(&mut importer, &query, &order.format, &plan.datasets[0]).await.unwrap();
         let row: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(row, serde_json::json!({"a": value, "b": ":a", "c": "':a"}));
     }

@@ -210,7 +210,7 @@ async fn failures_while_running_tell_no_values() {
             let plan = make(&holder, &order).await.unwrap();
             let query = pgexport_engine::plan::chunk_query(&order, &plan, &plan.chunks[0]).unwrap();
             let mut importer = world.importer(&holder).await;
-            let error = drain(&mut importer, &query, &order.format).await.unwrap_err();
+            let error = drain(&mut importer, &query, &order.format, &plan.datasets[0]).await.unwrap_err();
             let failure = told(&error);
             assert_eq!(
                 (failure.reason, failure.sql_state.as_deref()),
@@ -220,7 +220,10 @@ async fn failures_while_running_tell_no_values() {
             assert!(failure.message.contains(word), "{sql}: {failure:?}");
             assert!(!format!("{error:?} {failure:?}").contains("hunter"), "{sql}: {error:?}");
             assert_eq!(
-                drain(&mut importer, "SELECT 1", &order.format).await.unwrap_err().reason(),
+                drain(&mut importer, "SELECT 1", &order.format, &plan.datasets[0])
+                    .await
+                    .unwrap_err()
+                    .reason(),
                 Reason::InternalError
             );
             holder.finish().await;
@@ -242,9 +245,13 @@ async fn a_query_cannot_change_how_the_next_one_is_read() {
     );
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
-    drain(&mut importer, &order.datasets[0].sql, &order.format).await.unwrap();
-    let rows = drain(&mut importer, "SELECT t, f, '\\' AS b FROM t", &order.format).await.unwrap();
-    assert_eq!(String::from_utf8(rows).unwrap(), "2026-01-02 03:04:05+00,0.30000000000000004,\\\n");
+    world.drain(&holder, &mut importer, &order.datasets[0].sql, &order.format).await.unwrap();
+    let sql = "SELECT t, f, '\\' AS b, ROW(t, f, '\\'::text) AS r FROM t";
+    let rows = world.drain(&holder, &mut importer, sql, &order.format).await.unwrap();
+    assert_eq!(
+        String::from_utf8(rows).unwrap(),
+        "2026-01-02 03:04:05+00,0.30000000000000004,\\,\"(\"\"2026-01-02 03:04:05+00\"\",0.30000000000000004,\"\"\\\\\"\")\"\n"
+    );
     importer.finish().await;
     holder.finish().await;
     world.done().await;

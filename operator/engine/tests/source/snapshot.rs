@@ -9,7 +9,7 @@ use pgexport_engine::plan::{chunk_query, lock, make};
 use pgexport_engine::secret::Secret;
 use pgexport_engine::source::{Connector, Holder, Importer, application_name};
 
-use super::world::{World, by_column, drain};
+use super::world::{World, by_column};
 
 const CSV: Format = Format { format_type: FormatType::Csv, csv: None };
 
@@ -25,11 +25,15 @@ async fn importers_see_the_same_while_others_write() {
         .unwrap();
     let mut two = world.importer(&holder).await;
     let sql = "SELECT count(*), sum(i) FROM t";
-    let first = drain(&mut one, sql, &CSV).await.unwrap();
+    let first = world.drain(&holder, &mut one, sql, &CSV).await.unwrap();
     world.admin.batch_execute("DELETE FROM t").await.unwrap();
     assert_eq!(first, b"100,5050\n");
-    assert_eq!(drain(&mut two, sql, &CSV).await.unwrap(), first);
-    assert_eq!(drain(&mut one, sql, &CSV).await.unwrap(), first, "an importer copies more than once");
+    assert_eq!(world.drain(&holder, &mut two, sql, &CSV).await.unwrap(), first);
+    assert_eq!(
+        world.drain(&holder, &mut one, sql, &CSV).await.unwrap(),
+        first,
+        "an importer copies more than once"
+    );
     one.finish().await;
     two.finish().await;
     holder.finish().await;
@@ -177,7 +181,10 @@ async fn connections_carry_the_names_of_their_chunks() {
     let mut importer = world.importer(&holder).await;
     let order = world.order("SELECT 1", FormatType::Csv);
     importer.rename(application_name(&order.run, "00007"));
-    let shown = drain(&mut importer, "SELECT current_setting('application_name')", &CSV).await.unwrap();
+    let shown = world
+        .drain(&holder, &mut importer, "SELECT current_setting('application_name')", &CSV)
+        .await
+        .unwrap();
     let shown = String::from_utf8(shown).unwrap();
     assert!(shown.starts_with("pgexport/tests/named_") && shown.ends_with("/00007\n"), "{shown}");
     importer.finish().await;
@@ -248,8 +255,11 @@ async fn no_timeout_ends_a_holder_whoever_set_it() {
             tokio::time::timeout(Duration::from_millis(900), holder.closed()).await.is_err(),
             "neither idling nor planning ends it"
         );
-        assert_eq!(drain(&mut importer, "SELECT count(*) FROM t", &CSV).await.unwrap(), b"1000\n");
-        let slow = drain(&mut importer, "SELECT pg_sleep(5)", &CSV).await.unwrap_err();
+        assert_eq!(
+            world.drain(&holder, &mut importer, "SELECT count(*) FROM t", &CSV).await.unwrap(),
+            b"1000\n"
+        );
+        let slow = world.drain(&holder, &mut importer, "SELECT pg_sleep(5)", &CSV).await.unwrap_err();
         assert_eq!(
             slow.reason(),
             Reason::QueryCancelled,

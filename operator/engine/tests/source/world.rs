@@ -15,7 +15,7 @@ use pgexport_api::report::Failure;
 use pgexport_api::sink::Volume;
 use pgexport_api::source::{Postgres, SecretKeyRef, Tls, TlsMode};
 use pgexport_engine::error::{Error, Result};
-use pgexport_engine::plan::{Plan, chunk_query, make};
+use pgexport_engine::plan::{Plan, PlannedDataset, chunk_query, make};
 use pgexport_engine::secret::{MemorySecrets, Secret};
 use pgexport_engine::source::{Connector, Holder, Importer};
 use pgexport_peers::{Peers, TestDatabase};
@@ -141,6 +141,29 @@ impl World {
         plan
     }
 
+    /// What planning finds out of a query's result.
+    pub(crate) async fn dataset(
+        &self,
+        holder: &Holder,
+        sql: &str,
+        format: &Format,
+    ) -> Result<PlannedDataset> {
+        let order = RunOrder { format: format.clone(), ..self.order(sql, format.format_type) };
+        Ok(make(holder, &order).await?.datasets.remove(0))
+    }
+
+    /// All that a query sends, planned in a holder's transaction.
+    pub(crate) async fn drain(
+        &self,
+        holder: &Holder,
+        importer: &mut Importer,
+        sql: &str,
+        format: &Format,
+    ) -> Result<Vec<u8>> {
+        let dataset = self.dataset(holder, sql, format).await?;
+        drain(importer, sql, format, &dataset).await
+    }
+
     /// Why a query cannot be planned.
     pub(crate) async fn refusal(&self, sql: &str) -> Failure {
         match self.plan(&self.order(sql, FormatType::Ndjson)).await {
@@ -154,7 +177,8 @@ impl World {
         let mut reads = futures::stream::iter(plan.chunks.iter().map(|chunk| async {
             let mut importer = self.importer(holder).await;
             let query = chunk_query(order, plan, chunk).unwrap();
-            let data = drain(&mut importer, &query, &order.format).await.unwrap();
+            let dataset = &plan.datasets[chunk.dataset as usize];
+            let data = drain(&mut importer, &query, &order.format, dataset).await.unwrap();
             importer.finish().await;
             data
         }))
@@ -166,8 +190,8 @@ impl World {
         chunks
     }
 
-    /// What `COPY` says of a query in a snapshot, over a connection that is not the engine's.
-    pub(crate) async fn reference(&self, holder: &Holder, copy: &str) -> Vec<u8> {
+    /// A connection that is not the engine's, in a snapshot, with what is pinned set.
+    pub(crate) async fn referee(&self, holder: &Holder) -> Client {
         let client = self.database.admin().await.unwrap();
         let pins = format!(
             "SET DateStyle = ISO; SET IntervalStyle = iso_8601; SET TimeZone = UTC; SET extra_float_digits = 1;
@@ -175,6 +199,12 @@ impl World {
             holder.snapshot().id
         );
         client.batch_execute(&pins).await.unwrap();
+        client
+    }
+
+    /// What `COPY` says of a query in a snapshot.
+    pub(crate) async fn reference(&self, holder: &Holder, copy: &str) -> Vec<u8> {
+        let client = self.referee(holder).await;
         let mut stream = Box::pin(client.copy_out(copy).await.unwrap());
         let mut data = Vec::new();
         while let Some(row) = stream.next().await {
@@ -209,12 +239,21 @@ impl World {
 }
 
 /// All that a query sends.
-pub(crate) async fn drain(importer: &mut Importer, query: &str, format: &Format) -> Result<Vec<u8>> {
-    let mut stream = importer.copy(query, format).await?;
+pub(crate) async fn drain(
+    importer: &mut Importer,
+    query: &str,
+    format: &Format,
+    dataset: &PlannedDataset,
+) -> Result<Vec<u8>> {
+    let mut stream = importer.copy(query, format, dataset).await?;
     let (mut data, mut rows) = (Vec::new(), 0);
     while let Some(batch) = stream.next().await {
         let batch = batch?;
-        assert!(batch.rows > 0 && batch.data.ends_with(b"\n"), "batches are whole rows");
+        assert!(!batch.data.is_empty(), "batches are worth their while");
+        assert!(
+            batch.data.ends_with(b"\n") || batch.data.len() >= 128 * 1024,
+            "only rows that are larger than a batch are cut"
+        );
         rows += batch.rows;
         data.extend_from_slice(&batch.data);
     }

@@ -5,6 +5,7 @@ use pgexport_api::job::{Files, Format, FormatType, Layout, Strategy};
 use pgexport_api::order::{DeliveryPath, NamedSink, RunOrder, Target};
 use pgexport_api::report::Delivered;
 use pgexport_api::source::{Server, ServerRole};
+use pgexport_engine::decode::{Scalar, Shape};
 use pgexport_engine::plan::{Chunk, Column, PLAN_VERSION, Plan, PlannedDataset, Rows, Snapshot};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::staging::{ChunkRecord, Staging};
@@ -70,6 +71,7 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
             .map(|(name, _)| PlannedDataset {
                 name: (*name).to_owned(),
                 columns: vec![Column { name: "id".to_owned(), column_type: "bigint".to_owned() }],
+                shapes: vec![Some(Shape::Scalar(Scalar::Int8))],
                 query_sha256: "q".to_owned(),
                 csv_header: Some("id\n".to_owned()),
                 strategy: Strategy::None,

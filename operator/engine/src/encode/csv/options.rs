@@ -5,7 +5,7 @@ use pgexport_api::job::Csv;
 use crate::sql::{identifier, literal};
 
 /// The options, without HEADER.
-pub(super) fn options(csv: Option<&Csv>) -> String {
+pub(in crate::encode) fn options(csv: Option<&Csv>) -> String {
     let mut options = vec!["FORMAT csv".to_owned()];
     let Some(csv) = csv else { return options.concat() };
     let characters =

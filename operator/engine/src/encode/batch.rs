@@ -1,0 +1,52 @@
+//! Bytes on their way out.
+
+use bytes::Bytes;
+
+/// A batch is handed on when it has this many bytes: enough to make its cost small, few enough to be forgotten.
+pub(super) const BATCH_BYTES: usize = 128 * 1024;
+
+/// Encoded rows of a chunk, each ended by `\n`. A batch ends with a row, but for rows that are larger than a batch: those
+/// come in several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The rows' bytes.
+    pub data: Bytes,
+    /// How many rows end in it.
+    pub rows: u64,
+}
+
+/// What becomes the next batch.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) data: Vec<u8>,
+    pub(super) rows: u64,
+    /// Where bytes begin that may still change.
+    pub(super) open: Option<usize>,
+}
+
+impl Output {
+    fn settled(&self) -> usize {
+        self.open.unwrap_or(self.data.len())
+    }
+
+    /// Whether there is a batch worth handing on.
+    pub(super) fn is_full(&self) -> bool {
+        self.settled() >= BATCH_BYTES
+    }
+
+    /// Makes room for a batch, so that it is filled without being moved.
+    pub(super) fn reserve(&mut self) {
+        if self.data.capacity() == 0 {
+            self.data.reserve_exact(BATCH_BYTES + BATCH_BYTES / 8);
+        }
+    }
+
+    /// All that is settled.
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        let rest = self.data.split_off(self.settled());
+        self.open = self.open.map(|_| 0);
+        let data = std::mem::replace(&mut self.data, rest);
+        let rows = std::mem::take(&mut self.rows);
+        (!data.is_empty()).then(|| Batch { data: data.into(), rows })
+    }
+}
