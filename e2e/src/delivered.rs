@@ -13,8 +13,15 @@ pub struct Delivery {
 
 impl Delivery {
     /// Reads what lies below `location` of a bucket, and checks that it is a finished delivery and nothing else: the
-    /// manifest names each file with its size, and there is no other one.
+    /// manifest names each file with its size, there is no other one, and no upload is open in the bucket.
     pub async fn read(s3: &S3, bucket: &str, location: &str) -> Self {
+        let delivery = Self::read_beside_others(s3, bucket, location).await;
+        assert!(s3.open_uploads(bucket).await.expect("uploads").is_empty(), "an upload is left open");
+        delivery
+    }
+
+    /// The same where others deliver to the bucket meanwhile.
+    pub async fn read_beside_others(s3: &S3, bucket: &str, location: &str) -> Self {
         let objects = s3.list(bucket, location).await.expect("a listing");
         let mut keys: Vec<String> = objects.into_iter().map(|object| object.key).collect();
         assert!(keys.contains(&format!("{location}_SUCCESS")), "no _SUCCESS among {keys:?}");
@@ -28,7 +35,6 @@ impl Delivery {
         }
         let delivery = Self { manifest, files };
         delivery.check_manifest();
-        assert!(s3.open_uploads(bucket).await.expect("uploads").is_empty(), "an upload is left open");
         delivery
     }
 

@@ -1,6 +1,8 @@
 //! A gate in the database: a chunk whose query passes it waits until the test opens it. So faults are timed by what the
 //! run has reached, not by luck.
 
+use std::collections::BTreeSet;
+
 use pgexport_peers::TestDatabase;
 use tokio_postgres::Client;
 
@@ -27,10 +29,16 @@ impl Gate {
     }
 
     /// How many chunks wait.
-    pub async fn waiting(&self) -> i64 {
-        let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+    pub async fn waiting(&self) -> usize {
+        self.waiters().await.len()
+    }
+
+    /// The server's processes that wait, by number. One whose client is gone goes on waiting.
+    pub async fn waiters(&self) -> BTreeSet<i32> {
+        let sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        self.client.query_one(sql, &[]).await.expect("pg_locks").get(0)
+        let rows = self.client.query(sql, &[]).await.expect("pg_locks");
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Opens the gate.

@@ -91,6 +91,11 @@ impl<'a> Namespace<'a> {
         self.create_object("ExportJob", name, spec).await.expect("an ExportJob");
     }
 
+    /// An ExportJob as it is now.
+    pub async fn get(&self, name: &str) -> ExportJob {
+        self.api().get(name).await.expect("the ExportJob")
+    }
+
     /// Creates an object of one of pgexport's kinds, as `kubectl apply` would; the error is the API server's.
     pub async fn create_object(
         &self,

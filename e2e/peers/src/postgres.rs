@@ -113,6 +113,23 @@ impl Postgres {
         Ok(())
     }
 
+    /// Makes a login with a unique name that begins with `hint`, which may read every table, and nothing else. It stays until
+    /// `peers down --purge`.
+    ///
+    /// # Errors
+    /// PostgreSQL cannot be reached, or refuses.
+    pub async fn create_login(&self, hint: &str) -> Result<Login, PeersError> {
+        let login = Login { user: unique::name(hint, '_'), password: unique::secret() };
+        // Neither holds a quote.
+        let statement = format!(
+            "CREATE ROLE {} LOGIN PASSWORD '{}' IN ROLE pg_read_all_data",
+            login.user, login.password
+        );
+        let action = during(format!("making the login {}", login.user));
+        self.admin("postgres").await?.batch_execute(&statement).await.map_err(action)?;
+        Ok(login)
+    }
+
     /// Makes an empty database with a unique name that begins with `hint`.
     ///
     /// # Errors

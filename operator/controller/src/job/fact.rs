@@ -191,6 +191,12 @@ impl JobFacts {
         self.pods.iter().find(|pod| pod.is_lost(now))
     }
 
+    /// The pod that is disrupted, and takes the attempt with it: that of index 0, where pods have an index.
+    #[must_use]
+    pub fn disrupted_pod(&self) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.disrupted && pod.index.unwrap_or(0) == 0)
+    }
+
     /// Whether a pod waits for its container to start, or is not there yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -15,6 +15,11 @@ pub fn of_job(job: &JobFacts, deadline: &str) -> Failure {
         .max_by_key(|(at, failure)| (weight(failure.reason), *at))
         .map(|(_, failure)| failure);
     let timed_out = has_timed_out(job);
+    let worst = match (worst, job.disrupted_pod()) {
+        // What a disrupted pod has begun goes with it, and its successor says no more than that.
+        (Some(failure), Some(pod)) if is_a_loss(&failure) => Some(disrupted(&pod.name, &failure.message)),
+        (worst, _) => worst,
+    };
     match worst {
         // Pods that were stopped at the deadline say that they were interrupted.
         worst if timed_out && worst.as_ref().is_none_or(|failure| weight(failure.reason) < 4) => {
@@ -32,6 +37,18 @@ pub fn of_job(job: &JobFacts, deadline: &str) -> Failure {
             format!("Job {} failed, and none of its pods is left to say why", job.name),
         ),
     }
+}
+
+/// The failure of an attempt whose pod was disrupted.
+#[must_use]
+pub fn disrupted(pod: &str, before: &str) -> Failure {
+    failure(Reason::Disrupted, format!("pod {pod} was drained, evicted or preempted: {before}"))
+}
+
+/// Whether nothing says more of a failure than that a pod is gone.
+#[must_use]
+pub fn is_a_loss(failure: &Failure) -> bool {
+    weight(failure.reason) < 2
 }
 
 /// Whether it ended at its deadline.
@@ -59,7 +76,7 @@ pub fn failure(reason: Reason, message: impl Into<String>) -> Failure {
 fn weight(reason: Reason) -> u8 {
     match (reason, reason.class()) {
         (Reason::Interrupted | Reason::WorkerLost, _) => 0,
-        (Reason::SnapshotLost, _) => 1,
+        (Reason::SnapshotLost | Reason::Disrupted, _) => 1,
         (Reason::OutOfMemory, _) => 3,
         (_, Class::Transient) => 2,
         (_, Class::Environment) => 4,
@@ -77,12 +94,14 @@ fn without_report(pod: &PodFacts, ended: &Ended) -> Failure {
     }
     let note = ended.note.as_deref().map(|note| format!(" ({note})")).unwrap_or_default();
     let Some(code) = ended.exit_code else {
-        let reason = if pod.disrupted { Reason::Interrupted } else { Reason::WorkerLost };
+        let reason = if pod.disrupted { Reason::Disrupted } else { Reason::WorkerLost };
         return failure(reason, format!("pod {name} ended without an exit code{note}"));
     };
     let reason = if code == i32::from(ExitCode::SnapshotLost.code()) {
         Reason::SnapshotLost
-    } else if pod.disrupted || code == i32::from(ExitCode::Terminated.code()) {
+    } else if pod.disrupted {
+        Reason::Disrupted
+    } else if code == i32::from(ExitCode::Terminated.code()) {
         Reason::Interrupted
     } else if code == i32::from(ExitCode::Usage.code()) {
         Reason::InternalError
@@ -135,9 +154,9 @@ mod tests {
             state: JobState::Failed { reason: reason.to_owned() },
             deleting: None,
             direct: false,
-            workers: 1,
             order_sha256: None,
             image: None,
+            workers: 1,
             pods,
             trouble: None,
             progress: None,
@@ -159,6 +178,28 @@ mod tests {
         assert_eq!(reason("", vec![interrupted(), lost(), broken()]), Reason::ConnectionLost);
         assert_eq!(reason("", vec![interrupted(), lost(), broken(), refused()]), Reason::AccessDenied);
         assert_eq!(reason("", vec![interrupted(), lost(), broken(), refused(), wrong()]), Reason::DataError);
+    }
+
+    #[test]
+    fn what_a_disrupted_pod_takes_with_it_is_a_disruption() {
+        let disrupted = |index: u32, code: i32, reason: Option<Reason>| PodFacts {
+            disrupted: true,
+            index: Some(index),
+            ..pod("drained", 1, code, reason)
+        };
+        let successor = || PodFacts { index: Some(0), ..pod("successor", 2, 78, Some(Reason::SnapshotLost)) };
+        let cases = [
+            (vec![disrupted(0, 143, Some(Reason::Interrupted)), successor()], Reason::Disrupted),
+            (vec![disrupted(0, 137, None)], Reason::OutOfMemory),
+            (vec![disrupted(0, 101, None)], Reason::Disrupted),
+            // Another worker's disruption is no matter: its share is done by its successor.
+            (vec![disrupted(1, 143, Some(Reason::Interrupted)), successor()], Reason::SnapshotLost),
+            // What a worker says itself is told, whatever becomes of its pod.
+            (vec![disrupted(0, 65, Some(Reason::DataError))], Reason::DataError),
+        ];
+        for (pods, expected) in cases {
+            assert_eq!(reason("", pods.clone()), expected, "{pods:?}");
+        }
     }
 
     #[test]

@@ -7,12 +7,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{ConditionType, Truth};
 use pgexport_api::job::{ChildKind, Failures};
 use pgexport_api::report::Failure;
-use pgexport_api::{Class, Phase};
+use pgexport_api::{Class, Phase, Reason};
 
 use super::draft::{Draft, after, human_duration, number, signed};
 use crate::event::Notice;
 use crate::export_job::child::Child;
-use crate::job::failure::sentence;
+use crate::job::failure::{self, sentence};
+
+/// So many disruptions end a run.
+const MAX_DISRUPTIONS: u32 = 10;
+/// The wait after a disruption.
+const AFTER_DISRUPTION: SignedDuration = SignedDuration::from_secs(5);
 
 /// Charges a failed attempt to its budget, and plans the next one or ends the ExportJob.
 pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
@@ -24,6 +29,7 @@ pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
     draft.record_error(failure);
     let mut failures = draft.failures();
     let next = match failure.reason.class() {
+        _ if failure.reason == Reason::Disrupted => disrupted(draft, &mut failures),
         Class::Permanent => {
             draft.fail(failure);
             return;
@@ -35,7 +41,11 @@ pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
         Ok(next) => next,
         Err(why) => {
             draft.set_failures(failures);
-            draft.fail(&Failure { message: format!("{why}: {}", failure.message), ..failure.clone() });
+            let message = format!("{why}: {}", failure.message);
+            draft.fail(&match failure.reason {
+                Reason::Disrupted => failure::failure(Reason::DisruptedTooOften, message),
+                _ => Failure { message, ..failure.clone() },
+            });
             return;
         }
     };
@@ -68,6 +78,17 @@ fn environment(draft: &Draft<'_>, failures: &mut Failures) -> Result<Timestamp, 
         return Err(format!("it was not put right within {}", draft.start_field()));
     }
     Ok(after(draft.now, wait(draft, failures.environment)))
+}
+
+/// A disruption says nothing about the export: it costs no attempt, and is waited for only a little.
+fn disrupted(draft: &Draft<'_>, failures: &mut Failures) -> Result<Timestamp, String> {
+    failures.disruptions = failures.disruptions.saturating_add(1);
+    failures.environment = 0;
+    failures.environment_since = None;
+    if failures.disruptions >= MAX_DISRUPTIONS {
+        return Err(format!("{MAX_DISRUPTIONS} attempts were disrupted, the last one"));
+    }
+    Ok(after(draft.now, AFTER_DISRUPTION))
 }
 
 /// It may pass: that costs an attempt.

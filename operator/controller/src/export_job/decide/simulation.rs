@@ -25,6 +25,7 @@ enum Step {
     Wait(u16),
     PodStarts,
     PodHangs,
+    PodIsDisrupted,
     Completes { with_report: bool },
     Fails(Reason),
     BeginsToFail(Reason),
@@ -47,6 +48,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (1_u16..2000).prop_map(Step::Wait),
         3 => Just(Step::PodStarts),
         1 => Just(Step::PodHangs),
+        1 => Just(Step::PodIsDisrupted),
         2 => any::<bool>().prop_map(|with_report| Step::Completes { with_report }),
         2 => reason.clone().prop_map(Step::Fails),
         1 => reason.prop_map(Step::BeginsToFail),
@@ -189,6 +191,7 @@ impl World {
             }
             Step::PodStarts
             | Step::PodHangs
+            | Step::PodIsDisrupted
             | Step::Completes { .. }
             | Step::Fails(_)
             | Step::BeginsToFail(_) => {
@@ -264,6 +267,7 @@ fn happen(job: &mut JobFacts, step: Step, now: Timestamp) {
             job.trouble =
                 Some(Trouble { reason: Reason::ImagePullFailed, message: "no such image".to_owned() });
         }
+        Step::PodIsDisrupted => job.pods.iter_mut().for_each(|pod| pod.disrupted = true),
         Step::Completes { with_report } => {
             job.state = JobState::Complete;
             let outcome =

@@ -28,11 +28,8 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
     let observed = draft.observed;
     let recorded = draft.prior.jobs.iter().find(|job| job.kind == attempt.kind).map(|job| job.name.as_str());
     if let Some(name) = recorded.filter(|name| observed.find(name).is_none()) {
-        failed::failed(
-            draft,
-            attempt,
-            &failure::failure(Reason::WorkerLost, format!("Job {name} was deleted before it was done")),
-        );
+        let message = format!("Job {name} was deleted before it was done");
+        failed(draft, attempt, failure::failure(Reason::WorkerLost, message));
         return;
     }
     let latest = attempt.runs().rev().find_map(|run| Some((run, observed.find(&draft.name(run))?)));
@@ -49,7 +46,7 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
         },
         _ if job.has_settled(draft.now) && matches!(job.state, JobState::Active) => {
             let deleted = format!("Job {} was deleted before it was done", job.name);
-            failed::failed(draft, attempt, &failure::failure(Reason::WorkerLost, deleted));
+            failed(draft, attempt, failure::failure(Reason::WorkerLost, deleted));
         }
         _ if job.has_settled(draft.now) => {
             let failure = if failure::has_timed_out(job) && !has_run(draft, run, job) {
@@ -57,7 +54,7 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
             } else {
                 failure::of_job(job, &deadline_field(draft, run.kind))
             };
-            failed::failed(draft, attempt, &failure);
+            failed(draft, attempt, failure);
         }
         JobState::Active if job.is_live() => under_way(draft, run, job),
         _ => {
@@ -65,6 +62,27 @@ pub fn supervise(draft: &mut Draft<'_>, attempt: Child) {
             draft.wake_in(ENDING);
         }
     }
+}
+
+/// An attempt has failed: also by a disruption that was seen before its pod was gone.
+fn failed(draft: &mut Draft<'_>, attempt: Child, failure: Failure) {
+    let (kind, _) = doing(attempt.kind);
+    let was_disrupted = is_disrupted(draft, kind) && failure::is_a_loss(&failure);
+    let failure = if was_disrupted && failure.reason != Reason::Disrupted {
+        failure::failure(
+            Reason::Disrupted,
+            format!("its pod was drained, evicted or preempted: {}", failure.message),
+        )
+    } else {
+        failure
+    };
+    failed::failed(draft, attempt, &failure);
+}
+
+/// Whether it was seen that a pod was disrupted that takes the attempt with it. The pod may be gone before its Job has failed.
+fn is_disrupted(draft: &Draft<'_>, kind: ConditionType) -> bool {
+    condition::find(&draft.prior.conditions, kind)
+        .is_some_and(|found| found.reason == Reason::Disrupted.as_str())
 }
 
 /// Asks for a Job that is not there.
@@ -120,7 +138,9 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
         starting(draft, run, job);
         return;
     }
-    draft.condition(kind, Truth::False, doing, "not all chunks are done");
+    let is_disrupted = job.disrupted_pod().is_some() || is_disrupted(draft, kind);
+    let reason = if is_disrupted { Reason::Disrupted.as_str() } else { doing };
+    draft.condition(kind, Truth::False, reason, "not all chunks are done");
     let mut failures = draft.failures();
     if failures.environment == 0 && failures.environment_since.take().is_some() {
         draft.set_failures(failures);
@@ -146,7 +166,8 @@ fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
 /// Whether all pods were seen to have started. Pods that ran may be gone; that they did is remembered.
 fn was_under_way(draft: &Draft<'_>, kind: ChildKind) -> bool {
     let (kind, doing) = doing(kind);
-    condition::find(&draft.prior.conditions, kind).is_some_and(|condition| condition.reason == doing)
+    condition::find(&draft.prior.conditions, kind)
+        .is_some_and(|found| found.reason == doing || found.reason == Reason::Disrupted.as_str())
 }
 
 /// Whether any of its pods ran, as far as that was seen.
@@ -269,7 +290,7 @@ fn without_report(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
         ensure(draft, run.rerun(run.rerun + 1));
     } else {
         let message = format!("Job {} and its reruns ended without a report", job.name);
-        failed::failed(draft, run, &failure::failure(Reason::WorkerLost, message));
+        failed(draft, run, failure::failure(Reason::WorkerLost, message));
     }
 }
 

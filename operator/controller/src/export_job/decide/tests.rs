@@ -856,3 +856,29 @@ fn what_was_delivered_before_is_told_so() {
     let complete = find(&story.status.conditions, ConditionType::Complete).unwrap();
     assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", "AlreadyDelivered"));
 }
+
+#[test]
+fn disruptions_cost_no_retry_until_they_are_too_many() {
+    let mut spec = job(&json!({}));
+    spec.spec.retry.limit = 0;
+    let mut story = Story::exporting(spec);
+    for disruption in 1..=10_u32 {
+        story.last().pods = vec![PodFacts { disrupted: true, ..pod(ContainerState::Running) }];
+        story.after(1);
+        // By the time at which the Job has failed, only the successor is left, whose snapshot is gone.
+        story.fail(failure(Reason::SnapshotLost, "worker 0 was restarted"));
+        let decision = story.after(1);
+        if disruption == 10 {
+            break;
+        }
+        let failures = story.status.failures.clone().unwrap();
+        assert_eq!((failures.disruptions, failures.transient), (disruption, 0));
+        assert_eq!((story.status.phase, reasons(&decision)), (Some(Phase::Pending), vec!["Retrying"]));
+        let decision = story.after(6);
+        story.create(&decision);
+        story.run();
+        story.after(1);
+    }
+    assert_eq!(story.status.phase, Some(Phase::Failed));
+    assert_eq!(story.status.last_error.as_ref().unwrap().reason, Reason::DisruptedTooOften);
+}
