@@ -70,7 +70,15 @@ pub(crate) async fn main(args: Args) -> ExitCode {
     };
     let order = match read_order(&args.order, args.order_sha256.as_deref()) {
         Ok(order) => order,
-        Err(message) => return usage(&message),
+        Err(message) => {
+            // The controller shows it where users look; a person who tries a worker by hand has no such file.
+            if args.report.exists() {
+                let error = Error::new(Reason::InternalError, message.clone());
+                let report = Report::new(Outcome::Failed(error.to_failure()));
+                let _ = std::fs::write(&args.report, report.to_termination_message());
+            }
+            return usage(&message);
+        }
     };
     let progress = Arc::new(Progress::default());
     let server = http::serve(args.port, Arc::clone(&progress));
@@ -91,7 +99,10 @@ fn usage(message: &str) -> ExitCode {
 fn read_order(path: &Path, sha256: Option<&str>) -> Result<Order, String> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if sha256.is_some_and(|wanted| wanted != hex::encode(Sha256::digest(&text))) {
-        return Err(format!("{}: it is not the order that this worker was started for", path.display()));
+        return Err(format!(
+            "{}: it is not the order that this worker was started for: look for whoever else creates ConfigMaps with the name of this Job",
+            path.display()
+        ));
     }
     let order: Order =
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
