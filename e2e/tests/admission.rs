@@ -139,6 +139,12 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
             .await
             .expect("it may pause and go on");
     }
+    let cancel = |cancel: bool| Patch::Merge(json!({"spec": {"cancel": cancel}}));
+    jobs.patch("fixed", &PatchParams::default(), &cancel(true)).await.expect("it may be cancelled");
+    for taken_back in [cancel(false), Patch::Merge(json!({"spec": {"cancel": null}}))] {
+        let error = jobs.patch("fixed", &PatchParams::default(), &taken_back).await.unwrap_err();
+        assert!(error.to_string().contains("spec.cancel cannot be taken back"), "{error}");
+    }
     let end = |phase: &str| Patch::Merge(json!({"status": {"phase": phase}}));
     jobs.patch_status("fixed", &PatchParams::default(), &end("Failed")).await.expect("it may end");
     let error = jobs.patch_status("fixed", &PatchParams::default(), &end("Pending")).await.unwrap_err();

@@ -55,6 +55,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [pgexport.dev]
   resources: [exportjobs, exportsources, exportsinks]
   verbs: [get, list, watch]
+# The finalizer of ExportJobs that may have left something to clean up.
+- apiGroups: [pgexport.dev]
+  resources: [exportjobs]
+  verbs: [patch]
 - apiGroups: [pgexport.dev]
   resources: [exportjobs/status, exportsources/status, exportsinks/status]
   verbs: [update]

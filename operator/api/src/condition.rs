@@ -15,8 +15,10 @@ pub enum ConditionType {
     Delivered,
     /// The ExportJob ended well.
     Complete,
-    /// The ExportJob ended badly.
+    /// The ExportJob ended badly, or was cancelled.
     Failed,
+    /// What the run has left is removed.
+    CleanedUp,
     /// kstatus: the object is as its spec wants it.
     Ready,
     /// kstatus: work is under way.
@@ -35,6 +37,7 @@ impl ConditionType {
             Self::Delivered => "Delivered",
             Self::Complete => "Complete",
             Self::Failed => "Failed",
+            Self::CleanedUp => "CleanedUp",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{ExportJob, ExportSink, ExportSource};
 
 /// The fields of an ExportJob's spec that may change.
-const MUTABLE: [&str; 1] = ["suspend"];
+const MUTABLE: [&str; 2] = ["suspend", "cancel"];
 
 /// All CustomResourceDefinitions, as they are installed.
 #[must_use]
@@ -59,7 +59,14 @@ fn make_immutable(schema: &mut JSONSchemaProps) {
         )),
         ..ValidationRule::default()
     });
-    schema.x_kubernetes_validations.get_or_insert_default().extend(rules);
+    let one_way = ValidationRule {
+        rule:
+            "!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)"
+                .to_owned(),
+        message: Some("spec.cancel cannot be taken back: create another ExportJob".to_owned()),
+        ..ValidationRule::default()
+    };
+    schema.x_kubernetes_validations.get_or_insert_default().extend(rules.chain([one_way]));
 }
 
 /// The schema of a field, or of its items.

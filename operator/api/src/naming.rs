@@ -4,7 +4,9 @@
 pub const OWNER_LABEL: &str = "pgexport.dev/owner";
 /// The label with the owner's kind, in lower case.
 pub const OWNER_KIND_LABEL: &str = "pgexport.dev/owner-kind";
-/// The label with what a Job does: `export`, `transfer` or `probe`.
+/// The finalizer of an ExportJob that may have left something to clean up.
+pub const CLEANUP_FINALIZER: &str = "pgexport.dev/cleanup";
+/// The label with what a Job does: `export`, `transfer`, `cleanup` or `probe`.
 pub const ROLE_LABEL: &str = "pgexport.dev/role";
 /// The label with the number of the attempt or the probe.
 pub const ATTEMPT_LABEL: &str = "pgexport.dev/attempt";

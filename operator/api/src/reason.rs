@@ -79,6 +79,12 @@ reasons! {
     ExpectationUnmet = Permanent, "look at the source's data, or correct expect in a new ExportJob";
     /// Drains, evictions and preemptions ended ten attempts.
     DisruptedTooOften = Permanent, "give the pods a higher priority or calmer nodes by podTemplate, or export with chunking.consistency PerChunk";
+    /// `spec.cancel` was set, or the ExportJob was deleted, before it had ended.
+    Cancelled = Permanent, "create another ExportJob to export after all";
+    /// The sink does not let be seen, or removed, what an attempt that failed may have left. Nothing of it looks finished.
+    PartialOutputRemains = Environment, "remove what the message names, or let a lifecycle rule of the bucket do it; with s3:ListBucket, s3:GetObject, s3:DeleteObject and s3:ListBucketMultipartUploads pgexport does it";
+    /// What the run has left could not be removed in time.
+    CleanupGivenUp = Environment, "remove what the message names, or let a lifecycle rule of the bucket do it";
     /// The ExportSink's `allow` does not admit the ExportJob.
     NotAllowed = Environment, "ask the owner of the ExportSink to extend spec.allow, or deliver elsewhere";
     /// Another ExportJob that has not ended delivers to the same location.

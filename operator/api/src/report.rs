@@ -43,8 +43,23 @@ pub enum Outcome {
     },
     /// A probe of a sink.
     SinkProbed,
+    /// A cleanup.
+    Cleaned(Cleaned),
     /// It failed.
     Failed(Failure),
+}
+
+/// What a cleanup has removed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleaned {
+    /// Objects, in the staging and at the location.
+    pub objects: u64,
+    /// Uploads that were open.
+    pub uploads: u64,
+    /// What may be left, since the sink does not let it be seen or removed: where, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
 }
 
 /// The totals of a staged export.

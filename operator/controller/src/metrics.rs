@@ -69,6 +69,18 @@ pub trait Phases: std::fmt::Debug + Send + Sync + 'static {
     fn phases(&self) -> Vec<Option<Phase>>;
 }
 
+/// All phases.
+const PHASES: [Phase; 8] = [
+    Phase::Pending,
+    Phase::Queued,
+    Phase::Exporting,
+    Phase::Transferring,
+    Phase::Succeeded,
+    Phase::Failed,
+    Phase::Cancelled,
+    Phase::Suspended,
+];
+
 #[derive(Debug)]
 struct JobGauges(Arc<dyn Phases>);
 
@@ -77,8 +89,7 @@ impl Collector for JobGauges {
         let mut family =
             encoder.encode_descriptor("export_jobs", "ExportJobs by phase", None, MetricType::Gauge)?;
         let phases = self.0.phases();
-        for phase in [Phase::Pending, Phase::Exporting, Phase::Transferring, Phase::Succeeded, Phase::Failed]
-        {
+        for phase in PHASES {
             let count = phases.iter().filter(|found| found.unwrap_or(Phase::Pending) == phase).count();
             let label = [("phase", phase_name(phase))];
             ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
@@ -98,6 +109,7 @@ pub const fn phase_name(phase: Phase) -> &'static str {
         Phase::Transferring => "Transferring",
         Phase::Succeeded => "Succeeded",
         Phase::Failed => "Failed",
+        Phase::Cancelled => "Cancelled",
         Phase::Suspended => "Suspended",
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgexport_api::job::{
-    Consistency, DatasetChunking, Files, Format, FormatType, Layout, Strategy, TableChunking,
+    Consistency, DatasetChunking, Files, Format, FormatType, IfExists, Layout, Strategy, TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target,
@@ -128,6 +128,7 @@ impl Room {
             parameters: Vec::new(),
             format: Format { format_type: FormatType::Json, csv: None },
             files: Files { layout: if staged { Layout::Single } else { Layout::PerChunk }, name: None },
+            if_exists: IfExists::Fail,
             workers: if staged { 2 } else { 1 },
             parallelism: 4,
         }

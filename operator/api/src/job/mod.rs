@@ -14,9 +14,9 @@ pub use chunking::{
 pub use dataset::{Dataset, Expect};
 pub use format::{Csv, Files, Format, FormatType, Layout};
 pub use parameter::{Parameter, ParameterError, ParameterValue};
-pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, PodTemplate, Retry};
+pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
 pub use status::{
-    ChildJob, ChildKind, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
+    ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
 };
 
 use kube::{CustomResource, KubeSchema};
@@ -108,6 +108,10 @@ pub struct ExportJobSpec {
     /// afterwards; it costs no retry. This may be changed at any time.
     #[serde(default)]
     pub suspend: bool,
+    /// Whether the run is to end now, as Cancelled. What is delivered by then stays, and everything else is removed. It can be
+    /// set at any time, and not be taken back.
+    #[serde(default)]
+    pub cancel: bool,
 }
 
 fn default_workers() -> u32 {

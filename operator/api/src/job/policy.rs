@@ -18,6 +18,23 @@ pub struct Delivery {
     /// transfer delivers them. Auto: Direct where it is possible, otherwise Staged.
     #[serde(default)]
     pub mode: DeliveryMode,
+    /// What becomes of another ExportJob's finished delivery at the location. Fail: it stays, and this ExportJob fails.
+    /// Replace: it stays until all files of this one are there; then its `_SUCCESS` goes, this one's manifest and `_SUCCESS`
+    /// come, and its other files are removed. That takes the right to read and to delete.
+    #[serde(default)]
+    pub if_exists: IfExists,
+}
+
+/// See [`Delivery::if_exists`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum IfExists {
+    #[default]
+    Fail,
+    Replace,
 }
 
 /// See [`Delivery::mode`].

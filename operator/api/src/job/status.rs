@@ -11,7 +11,7 @@ use crate::reason::Reason;
 /// What was last observed of an `ExportJob`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase)").message("status.phase: an end is the end"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed', 'Cancelled']) || (has(self.phase) && self.phase == oldSelf.phase)").message("status.phase: an end is the end"))]
 pub struct ExportJobStatus {
     /// The generation that the rest of this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,7 +22,7 @@ pub struct ExportJobStatus {
     /// In a sentence: what happens now, or what went wrong and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Accepted, Exported, Delivered; Complete or Failed at the end; Ready, Reconciling and Stalled as kstatus reads them.
+    /// Accepted, Exported, Delivered; Complete or Failed at the end, `CleanedUp` after it; Ready, Reconciling and Stalled as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -46,6 +46,9 @@ pub struct ExportJobStatus {
     /// How rows leave the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// What the last attempt to export reads by, and limits are counted over: host, port and user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// The instant of the database snapshot that was exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Time>,
@@ -74,6 +77,10 @@ pub struct ExportJobStatus {
     /// When it last went on after having been suspended or queued: `deadlines.start` counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_time: Option<Time>,
+    /// The removal of what the run has left, once it has ended: staged chunks, open uploads, files of failed attempts. The
+    /// condition `CleanedUp` tells how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<Cleanup>,
 }
 
 /// See [`ExportJobStatus::phase`].
@@ -89,6 +96,7 @@ pub enum Phase {
     Transferring,
     Succeeded,
     Failed,
+    Cancelled,
     Suspended,
 }
 
@@ -96,7 +104,7 @@ impl Phase {
     /// Whether the job has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 }
 
@@ -205,6 +213,24 @@ pub struct Failures {
     pub next_attempt_time: Option<Time>,
 }
 
+/// See [`ExportJobStatus::cleanup`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleanup {
+    /// Since when it is due.
+    pub start_time: Time,
+    /// Attempts that were begun.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub attempts: u32,
+    /// When the next attempt begins; absent while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// When it was done, or given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+}
+
 /// A Kubernetes Job of the current attempt.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -226,4 +252,5 @@ pub struct ChildJob {
 pub enum ChildKind {
     Export,
     Transfer,
+    Cleanup,
 }

@@ -11,7 +11,7 @@ pub use resolve::{Input, Refusal, resolve};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, ParameterValue};
+use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue};
 use crate::sink::{S3, Volume};
 use crate::source::Postgres;
 
@@ -39,6 +39,8 @@ pub enum Task {
     ProbeSource(NamedSource),
     /// Try a sink.
     ProbeSink(NamedSink),
+    /// Remove what a run that has ended has left.
+    Cleanup(Box<CleanupOrder>),
 }
 
 /// A run, resolved: every default filled in, every reference replaced by what it refers to.
@@ -67,6 +69,9 @@ pub struct RunOrder {
     pub format: Format,
     /// The files' layout and names.
     pub files: Files,
+    /// What becomes of another ExportJob's delivery at the location.
+    #[serde(default)]
+    pub if_exists: IfExists,
     /// Worker pods.
     pub workers: u32,
     /// Chunks in flight, over all workers.
@@ -89,6 +94,21 @@ pub struct RunIdentity {
     pub spec_sha256: String,
     /// When the ExportJob was created.
     pub created: Timestamp,
+}
+
+/// What a run that has ended may have left, and where. What is delivered stays.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupOrder {
+    /// Which run; its attempt is the last one.
+    pub run: RunIdentity,
+    /// Where it was to deliver.
+    pub sink: NamedSink,
+    /// Its folder below the sink's prefix: rendered, ending in `/`.
+    pub path: String,
+    /// Where its chunks wait, where the delivery is staged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<NamedSink>,
 }
 
 /// An ExportSource's name and connection.
@@ -197,6 +217,16 @@ impl RunOrder {
         format!("{}{}", self.sink.target.location(), self.path)
     }
 
+    /// What is to be removed when the run has ended.
+    #[must_use]
+    pub fn cleanup(&self) -> CleanupOrder {
+        let staging = match &self.delivery {
+            DeliveryPath::Direct => None,
+            DeliveryPath::Staged { staging } => Some(staging.clone()),
+        };
+        CleanupOrder { run: self.run.clone(), sink: self.sink.clone(), path: self.path.clone(), staging }
+    }
+
     /// Where chunks wait, as a URI, where the delivery is staged.
     #[must_use]
     pub fn staging_location(&self) -> Option<String> {
@@ -210,5 +240,12 @@ impl RunOrder {
     #[must_use]
     pub fn token(&self) -> String {
         crate::naming::token(&self.run.uid, self.run.attempt)
+    }
+}
+
+impl CleanupOrder {
+    /// The tokens of all attempts, which the names of their files contain.
+    pub fn tokens(&self) -> impl Iterator<Item = String> {
+        (1..=self.run.attempt).map(|attempt| crate::naming::token(&self.run.uid, attempt))
     }
 }

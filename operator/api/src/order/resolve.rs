@@ -80,6 +80,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         parameters,
         format: job.format.clone(),
         files: job.files.clone(),
+        if_exists: job.delivery.if_exists,
         workers: job.workers,
         parallelism: job.chunking.parallelism,
     })
@@ -276,7 +277,7 @@ fn target(name: &str, sink: &ExportSinkSpec) -> Result<Target, Refusal> {
 
 /// Over what the run is: whether it pauses does not count.
 fn spec_sha256(job: &ExportJobSpec) -> String {
-    let job = ExportJobSpec { suspend: false, ..job.clone() };
+    let job = ExportJobSpec { suspend: false, cancel: false, ..job.clone() };
     // Serialising these plain structs cannot fail.
     let bytes = serde_json::to_vec(&job).unwrap_or_default();
     hex::encode(Sha256::digest(bytes))

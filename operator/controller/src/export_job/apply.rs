@@ -1,8 +1,10 @@
 //! Carries decisions out.
 
 use kube::ResourceExt;
+use pgexport_api::ExportJob;
 
 use super::decide::Action;
+use super::finalizer;
 use super::render::Rendering;
 use crate::context::Context;
 use crate::error::ReconcileError;
@@ -13,13 +15,16 @@ use crate::job::order;
 pub async fn apply(
     context: &Context,
     namespace: &str,
-    owner_uid: &str,
+    owner: &ExportJob,
     rendering: Option<&Rendering<'_>>,
     actions: &[Action],
 ) -> Result<(), ReconcileError> {
     let client = &context.client;
+    let owner_uid = &owner.uid().unwrap_or_default();
     for action in actions {
         match (action, rendering) {
+            (Action::Guard, _) => finalizer::add(client, namespace, owner).await?,
+            (Action::Release, _) => finalizer::remove(client, namespace, owner).await?,
             (Action::EnsureJob(child), Some(rendering)) => {
                 let job = rendering.job(*child);
                 let uid = match ensure_job(client, namespace, &job).await {

@@ -11,9 +11,9 @@ pub const MAX_RERUNS: u32 = 2;
 pub struct Child {
     /// What it does.
     pub kind: ChildKind,
-    /// The attempt to export;
+    /// The attempt to export; of a cleanup, its own number.
     pub attempt: u32,
-    /// The attempt to transfer; 0 for an export.
+    /// The attempt to transfer; 0 for the others.
     pub transfer: u32,
     /// The number of the rerun; 0 for the first run.
     pub rerun: u32,
@@ -30,6 +30,12 @@ impl Child {
     #[must_use]
     pub const fn transfer(attempt: u32, transfer: u32) -> Self {
         Self { kind: ChildKind::Transfer, attempt, transfer, rerun: 0 }
+    }
+
+    /// An attempt to remove what all attempts have left.
+    #[must_use]
+    pub const fn cleanup(number: u32) -> Self {
+        Self { kind: ChildKind::Cleanup, attempt: number, transfer: 0, rerun: 0 }
     }
 
     /// A rerun of it.
@@ -51,6 +57,7 @@ impl Child {
         let number = match self.kind {
             ChildKind::Export => format!("e{}", self.attempt),
             ChildKind::Transfer => format!("t{}-{}", self.attempt, self.transfer),
+            ChildKind::Cleanup => format!("c{}", self.attempt),
         };
         let rerun = if self.rerun == 0 { String::new() } else { format!("-r{}", self.rerun) };
         format!("{owner}-{uid}-{number}{rerun}")
@@ -66,6 +73,7 @@ mod tests {
         let uid = "0b0c1d2e-0000-0000-0000-000000000000";
         assert_eq!(Child::export(2).name("acme", uid), "acme-0b0c1d2e-e2");
         assert_eq!(Child::transfer(2, 3).name("acme", uid), "acme-0b0c1d2e-t2-3");
+        assert_eq!(Child::cleanup(2).name("acme", uid), "acme-0b0c1d2e-c2");
         assert_eq!(Child::export(1).rerun(1).name("acme.eu", uid), "acme-eu-0b0c1d2e-e1-r1");
     }
 

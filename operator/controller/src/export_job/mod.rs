@@ -5,6 +5,7 @@ pub mod apply;
 pub mod child;
 pub mod decide;
 pub mod dereference;
+pub mod finalizer;
 pub mod observe;
 pub mod render;
 pub mod status;
@@ -37,7 +38,9 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     else {
         return Ok(Action::await_change());
     };
-    if job.meta().deletion_timestamp.is_some() {
+    let guarded = finalizer::is_there(&job);
+    let deleting = finalizer::deleted(&job);
+    if deleting.is_some() && !guarded {
         // The garbage collector deletes what it owns.
         return Ok(Action::await_change());
     }
@@ -51,6 +54,8 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         created: job.creation_timestamp().map_or(now, |time| time.0),
         spec: &job.spec,
         restored: job.labels().contains_key(naming::RESTORED_LABEL),
+        deleting,
+        guarded,
     };
 
     // dereference (client)
@@ -83,9 +88,10 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         namespace: &namespace,
         owner: owner.clone(),
         spec: &job.spec,
+        attempts: decision.status.attempts,
         validated,
         image: &context.image,
     });
-    apply::apply(context, &namespace, &owner.uid, rendering.as_ref(), &decision.actions).await?;
+    apply::apply(context, &namespace, &job, rendering.as_ref(), &decision.actions).await?;
     Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
 }

@@ -56,7 +56,8 @@ pub async fn turn(
     verdict: &Result<Validated, Refusal>,
     prior: &ExportJobStatus,
 ) -> Result<Option<Turn>, ReconcileError> {
-    let begins = matches!(prior.phase, None | Some(Phase::Pending | Phase::Queued));
+    let is_ending = job.spec.cancel || job.metadata.deletion_timestamp.is_some();
+    let begins = !is_ending && matches!(prior.phase, None | Some(Phase::Pending | Phase::Queued));
     match (verdict, &references.source) {
         (Ok(Validated { order, readiness: Readiness::Ready, .. }), Reference::Found(source)) if begins => {
             admission::turn(context, job, order, source).await.map(Some)

@@ -14,6 +14,9 @@ use crate::job::order;
 use crate::job::pod::WorkerImage;
 use crate::job::render::{self, Blueprint, Policy};
 
+/// How long one attempt to clean up may take, its pod's start included.
+pub const CLEANUP_DEADLINE: Duration = Duration::from_mins(5);
+
 /// What is the same for all Jobs of an ExportJob.
 #[derive(Clone, Debug)]
 pub struct Rendering<'a> {
@@ -23,6 +26,8 @@ pub struct Rendering<'a> {
     pub owner: OwnerReference,
     /// Its spec.
     pub spec: &'a ExportJobSpec,
+    /// The attempts to export that were begun.
+    pub attempts: u32,
     /// What is to be done.
     pub validated: &'a Validated,
     /// What pods run.
@@ -50,6 +55,10 @@ impl Rendering<'_> {
     #[must_use]
     pub fn order(&self, child: Child) -> Order {
         let mut run = self.validated.order.clone();
+        if child.kind == ChildKind::Cleanup {
+            run.run.attempt = self.attempts;
+            return Order::new(Task::Cleanup(Box::new(run.cleanup())));
+        }
         run.run.attempt = child.attempt;
         Order::new(Task::Run(Box::new(run)))
     }
@@ -58,25 +67,38 @@ impl Rendering<'_> {
         child.name(&self.owner.name, &self.owner.uid)
     }
 
+    /// Kubernetes counts from the Job's creation, and users from the start of its pods.
+    fn with_start(&self, deadline: kube::core::Duration) -> Duration {
+        Duration::from(deadline).saturating_add(self.spec.deadlines.start.into())
+    }
+
     fn blueprint<'a>(&'a self, child: Child, name: &'a str, order_sha256: &'a str) -> Blueprint<'a> {
-        let Validated { order, export_mounts, transfer_mounts, .. } = self.validated;
+        let Validated { order, export_mounts, transfer_mounts, cleanup_mounts, .. } = self.validated;
         let (policy, mounts, deadline) = match (child.kind, &order.delivery) {
-            (ChildKind::Transfer, _) => (Policy::Transfer, transfer_mounts, self.spec.deadlines.transfer),
+            (ChildKind::Transfer, _) => {
+                (Policy::Transfer, transfer_mounts, self.with_start(self.spec.deadlines.transfer))
+            }
+            (ChildKind::Cleanup, _) => (Policy::Cleanup, cleanup_mounts, CLEANUP_DEADLINE),
             (ChildKind::Export, DeliveryPath::Direct) => {
-                (Policy::DirectExport, export_mounts, self.spec.deadlines.run)
+                (Policy::DirectExport, export_mounts, self.with_start(self.spec.deadlines.run))
             }
-            (ChildKind::Export, DeliveryPath::Staged { .. }) => {
-                (Policy::StagedExport { workers: order.workers }, export_mounts, self.spec.deadlines.run)
-            }
+            (ChildKind::Export, DeliveryPath::Staged { .. }) => (
+                Policy::StagedExport { workers: order.workers },
+                export_mounts,
+                self.with_start(self.spec.deadlines.run),
+            ),
         };
         Blueprint {
             name,
             namespace: self.namespace,
-            owner: self.owner.clone(),
+            owner: match child.kind {
+                // A deletion in the foreground would remove it before it has done its work.
+                ChildKind::Cleanup => OwnerReference { block_owner_deletion: None, ..self.owner.clone() },
+                ChildKind::Export | ChildKind::Transfer => self.owner.clone(),
+            },
             attempt: child.attempt,
             policy,
-            // Kubernetes counts from the Job's creation, and users from the start of its pods.
-            deadline: Duration::from(deadline).saturating_add(self.spec.deadlines.start.into()),
+            deadline,
             mounts,
             template: self.spec.pod_template.as_ref(),
             image: self.image,
@@ -120,6 +142,7 @@ mod tests {
             namespace: "exports",
             owner: job.controller_owner_ref(&()).map(crate::job::apply::blocking).unwrap(),
             spec: &job.spec,
+            attempts: 1,
             validated: &validated,
             image: &image,
         };
@@ -155,6 +178,13 @@ mod tests {
             "transfer_job",
             rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0
         );
+    }
+
+    #[test]
+    fn a_cleanup() {
+        let (cleanup, order) = rendered(&job(&json!({})), &references(), Child::cleanup(3));
+        insta::assert_yaml_snapshot!("cleanup_job", cleanup);
+        insta::assert_yaml_snapshot!("cleanup_config_map", order);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Validated {
     pub export_mounts: Mounts,
     /// What pods that transfer see.
     pub transfer_mounts: Mounts,
+    /// What pods that clean up see.
+    pub cleanup_mounts: Mounts,
     /// Whether what it refers to is ready.
     pub readiness: Readiness,
 }
@@ -97,8 +99,12 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
     fits(&order)?;
     one_identity("export", &export_mounts.service_accounts)?;
     one_identity("transfer", &transfer_mounts.service_accounts)?;
+    let cleanup_mounts = match &order.delivery {
+        DeliveryPath::Direct => Mounts::default().with_target(&order.sink.target, sink_account),
+        DeliveryPath::Staged { .. } => transfer_mounts.clone(),
+    };
     let readiness = readiness(source, sink, needed_staging);
-    Ok(Validated { order, export_mounts, transfer_mounts, readiness })
+    Ok(Validated { order, export_mounts, transfer_mounts, cleanup_mounts, readiness })
 }
 
 fn found<'a, K>(

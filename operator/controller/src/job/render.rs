@@ -29,6 +29,8 @@ pub enum Role {
     Export,
     /// Delivers from the staging to the sink.
     Transfer,
+    /// Removes what a run has left.
+    Cleanup,
     /// Tries a source or a sink.
     Probe,
 }
@@ -40,6 +42,7 @@ impl Role {
         match self {
             Self::Export => "export",
             Self::Transfer => "transfer",
+            Self::Cleanup => "cleanup",
             Self::Probe => "probe",
         }
     }
@@ -57,6 +60,8 @@ pub enum Policy {
     DirectExport,
     /// One worker whose work is idempotent: it is replaced.
     Transfer,
+    /// One worker whose work is idempotent, and which the controller makes anew.
+    Cleanup,
     /// One try.
     Probe,
 }
@@ -66,6 +71,7 @@ impl Policy {
         match self {
             Self::StagedExport { .. } | Self::DirectExport => Role::Export,
             Self::Transfer => Role::Transfer,
+            Self::Cleanup => Role::Cleanup,
             Self::Probe => Role::Probe,
         }
     }
@@ -124,7 +130,7 @@ pub fn job(blueprint: &Blueprint<'_>) -> Job {
     let streams = match blueprint.policy {
         Policy::StagedExport { workers } => Some(("Staged", workers)),
         Policy::DirectExport => Some(("Direct", 1)),
-        Policy::Transfer | Policy::Probe => None,
+        Policy::Transfer | Policy::Cleanup | Policy::Probe => None,
     };
     if let Some((delivery, workers)) = streams {
         annotations.insert(DELIVERY_ANNOTATION.to_owned(), delivery.to_owned());
@@ -198,7 +204,7 @@ fn completions(policy: Policy) -> JobSpec {
         Policy::StagedExport { workers } => indexed(workers, EXPORT_BACKOFF_LIMIT),
         Policy::DirectExport => indexed(1, 0),
         Policy::Transfer => single(TRANSFER_BACKOFF_LIMIT),
-        Policy::Probe => single(0),
+        Policy::Cleanup | Policy::Probe => single(0),
     }
 }
 
@@ -228,6 +234,6 @@ fn failure_policy(policy: Policy) -> Option<PodFailurePolicy> {
             Some(PodFailurePolicy { rules: vec![fail, ignore] })
         }
         Policy::DirectExport => Some(PodFailurePolicy { rules: vec![fail] }),
-        Policy::Probe => None,
+        Policy::Cleanup | Policy::Probe => None,
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use pgexport_api::job::{
-    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, ParameterValue, Strategy,
-    TableChunking,
+    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, IfExists, ParameterValue,
+    Strategy, TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
@@ -115,6 +115,7 @@ impl World {
             parameters: Vec::new(),
             format: Format { format_type: format, csv: None },
             files: Files::default(),
+            if_exists: IfExists::Fail,
             workers: 1,
             parallelism: 4,
         }

@@ -5,31 +5,30 @@ use kube::ResourceExt;
 use pgexport_api::job::Consistency;
 use pgexport_api::order::{RunOrder, Target};
 use pgexport_api::source::{ExportSourceSpec, Limits, Postgres};
-use pgexport_api::{ExportJob, ExportSinkSpec, Phase};
+use pgexport_api::{ExportJob, ExportJobStatus, ExportSinkSpec, Phase};
 
 /// A login at a server: what limits are counted over, whichever namespaces and ExportSources name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Database {
-    host: String,
-    port: u16,
-    user: String,
-}
+pub struct Database(String);
 
 impl Database {
     /// The login of a source. Host names ignore case, and a dot at their end.
     #[must_use]
     pub fn new(postgres: &Postgres) -> Self {
-        Self {
-            host: postgres.host.trim_end_matches('.').to_ascii_lowercase(),
-            port: postgres.port,
-            user: postgres.user.clone(),
-        }
+        let host = postgres.host.trim_end_matches('.').to_ascii_lowercase();
+        Self(format!("{host}:{} as {}", postgres.port, postgres.user))
+    }
+
+    /// The login that an attempt reads by. Its source may be gone, or be another one by now.
+    fn told(status: Option<&ExportJobStatus>) -> Option<Self> {
+        let status = status.filter(|status| status.phase == Some(Phase::Exporting))?;
+        status.database.clone().map(Self)
     }
 }
 
 impl std::fmt::Display for Database {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}:{} as {}", self.host, self.port, self.user)
+        formatter.write_str(&self.0)
     }
 }
 
@@ -126,7 +125,9 @@ impl Claim {
         let status = job.status.as_ref();
         let standing = match status.and_then(|status| status.phase) {
             Some(Phase::Exporting) => Standing::Exporting,
-            Some(Phase::Queued) if job.metadata.deletion_timestamp.is_none() && !job.spec.suspend => {
+            Some(Phase::Queued)
+                if job.metadata.deletion_timestamp.is_none() && !job.spec.suspend && !job.spec.cancel =>
+            {
                 Standing::Waiting
             }
             _ => Standing::Elsewhere,
@@ -138,7 +139,7 @@ impl Claim {
             name: job.name_any(),
             uid: job.uid().unwrap_or_default(),
             created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-            database: source.map(|source| Database::new(&source.postgres)),
+            database: Database::told(status).or_else(|| source.map(|source| Database::new(&source.postgres))),
             limits: source.and_then(|source| source.limits).unwrap_or_default(),
             standing,
             connections: connections(job),
@@ -160,5 +161,32 @@ fn connections(job: &ExportJob) -> u32 {
     match chunking.consistency {
         Consistency::Snapshot => workers.saturating_add(1),
         Consistency::PerChunk => workers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgexport_api::ExportSource;
+    use serde_json::json;
+
+    use super::*;
+    use crate::export_job::fixture::{job, source};
+
+    fn claimed(status: &serde_json::Value, source: Option<&ExportSource>) -> Option<String> {
+        let job = ExportJob { status: serde_json::from_value(status.clone()).unwrap(), ..job(&json!({})) };
+        let claim = Claim::of(&job, source.map(|source| &source.spec), None);
+        claim.database.map(|database| database.to_string())
+    }
+
+    #[test]
+    fn a_run_counts_for_the_database_that_it_reads_whatever_becomes_of_its_source() {
+        let edited = source(&json!({"spec": {"postgres": {"host": "Other.example.com."}}}));
+        let before = "db.example.com:5432 as exporter";
+        let exporting = json!({"phase": "Exporting", "database": before});
+        assert_eq!(claimed(&exporting, Some(&edited)).as_deref(), Some(before));
+        assert_eq!(claimed(&exporting, None).as_deref(), Some(before));
+        let waiting = json!({"phase": "Queued", "database": before});
+        assert_eq!(claimed(&waiting, Some(&edited)).as_deref(), Some("other.example.com:5432 as exporter"));
+        assert_eq!(claimed(&waiting, None), None);
     }
 }

@@ -81,9 +81,9 @@ pub fn next_in_line(stores: &Stores, job: &ExportJob) -> Vec<ObjectRef<Deseriali
         .collect()
 }
 
-/// The claims of all ExportJobs that have not ended, as the stores know them.
+/// The claims of all ExportJobs that are not over, as the stores know them.
 fn claims(stores: &Stores) -> Vec<Claim> {
-    let jobs = stores.export_jobs.state_filter(|guard| guard.0.as_ref().is_ok_and(has_not_ended));
+    let jobs = stores.export_jobs.state_filter(|guard| guard.0.as_ref().is_ok_and(|job| !is_over(job)));
     jobs.iter().filter_map(|guard| Some(claim(stores, guard.0.as_ref().ok()?))).collect()
 }
 
@@ -105,7 +105,7 @@ async fn live_claims(context: &Context) -> Result<Vec<Claim>, ReconcileError> {
     let sinks: BTreeMap<_, ExportSink> = by_name(live(context).await?);
     Ok(jobs
         .iter()
-        .filter(|job| has_not_ended(job))
+        .filter(|job| !is_over(job))
         .map(|job| {
             let namespace = job.namespace().unwrap_or_default();
             let source = sources.get(&(namespace.clone(), job.spec.source_ref.name.clone()));
@@ -144,6 +144,9 @@ fn by_name<K: Resource>(objects: Vec<K>) -> BTreeMap<(String, String), K> {
         .collect()
 }
 
-fn has_not_ended(job: &ExportJob) -> bool {
-    !job.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_terminal)
+/// Whether it has ended, and what it has left is removed.
+fn is_over(job: &ExportJob) -> bool {
+    let Some(status) = &job.status else { return false };
+    let is_clean = status.cleanup.as_ref().is_none_or(|cleanup| cleanup.completion_time.is_some());
+    status.phase.is_some_and(Phase::is_terminal) && is_clean
 }

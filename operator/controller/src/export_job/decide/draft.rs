@@ -12,6 +12,7 @@ use pgexport_api::{ExportJobStatus, Phase, Reason};
 
 use super::{Action, Decision, Observed, Subject, supervise};
 use crate::event::Notice;
+use crate::export_job::admission::Database;
 use crate::export_job::child::Child;
 use crate::export_job::validate::Validated;
 use crate::job::fact::JobFacts;
@@ -70,7 +71,9 @@ impl<'a> Draft<'a> {
     }
 
     pub fn act(&mut self, action: Action) {
-        self.actions.push(action);
+        if !self.actions.contains(&action) {
+            self.actions.push(action);
+        }
     }
 
     pub fn tell(&mut self, notice: Notice) {
@@ -177,15 +180,26 @@ impl<'a> Draft<'a> {
 
     /// Deletes Jobs that would still go on.
     pub fn leave_nothing_running(&mut self) {
+        self.stop_all_but(None);
+    }
+
+    /// Deletes Jobs that would still go on, all but one.
+    pub fn stop_all_but(&mut self, name: Option<&str>) {
         let observed = self.observed;
-        for job in observed.jobs.iter().filter(|job| job.is_live()) {
+        for job in observed.jobs.iter().filter(|job| job.is_live() && Some(job.name.as_str()) != name) {
             self.act(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
         }
     }
 
+    /// Whether no Job runs on, but perhaps one.
+    pub fn has_settled_but(&self, name: Option<&str>) -> bool {
+        let mut others = self.observed.jobs.iter().filter(|job| Some(job.name.as_str()) != name);
+        others.all(|job| job.has_settled(self.now))
+    }
+
     /// Whether nothing of former attempts runs on. Never two live Jobs of a kind: what they have left ends first.
     pub fn is_settled(&mut self) -> bool {
-        let is_settled = self.observed.jobs.iter().all(|job| job.has_settled(self.now));
+        let is_settled = self.has_settled_but(None);
         if !is_settled {
             self.leave_nothing_running();
             self.wake_in(SOON);
@@ -213,22 +227,28 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Begins an attempt to export or to transfer: takes its number, and asks for its Job.
-    pub fn begin(&mut self, kind: ChildKind) {
+    /// Begins an attempt to export: takes its number, and asks for its Job.
+    pub fn begin_export(&mut self) {
+        let child = self.next_export();
+        self.begin(child, "Exporting", "AttemptStarted");
+    }
+
+    /// Begins an attempt to transfer: takes its number, and asks for its Job.
+    pub fn begin_transfer(&mut self) {
+        let child = self.next_transfer();
+        self.begin(child, "Transferring", "TransferStarted");
+    }
+
+    fn begin(&mut self, child: Child, doing: &str, milestone: &'static str) {
         let mut failures = self.failures();
         failures.next_attempt_time = None;
         if failures.environment == 0 {
             failures.environment_since = None;
         }
         self.set_failures(failures);
-        let (child, doing) = match kind {
-            ChildKind::Export => (self.begin_export(), "Exporting"),
-            ChildKind::Transfer => (self.begin_transfer(), "Transferring"),
-        };
         let message = format!("{doing}: attempt {} is starting", number(child));
         self.reconciling("Starting", &message);
         let name = self.name(child);
-        let milestone = if kind == ChildKind::Export { "AttemptStarted" } else { "TransferStarted" };
         self.tell(
             Notice::normal(milestone, format!("attempt {} begins with Job {name}", number(child)))
                 .about(name),
@@ -236,7 +256,7 @@ impl<'a> Draft<'a> {
         supervise::ensure(self, child);
     }
 
-    fn begin_export(&mut self) -> Child {
+    fn next_export(&mut self) -> Child {
         if self.status.attempts == 0 {
             self.tell(Notice::normal(
                 "Accepted",
@@ -258,6 +278,9 @@ impl<'a> Draft<'a> {
             self.status.location = Some(validated.order.location());
             self.status.staging = validated.order.staging_location();
         }
+        if let Ok(validated) = self.verdict {
+            self.status.database = Some(Database::new(&validated.order.source.postgres).to_string());
+        }
         self.status.phase = Some(Phase::Exporting);
         self.status.attempts = self.status.attempts.saturating_add(1);
         self.status.start_time.get_or_insert(Time(self.now));
@@ -267,7 +290,7 @@ impl<'a> Draft<'a> {
         Child::export(self.status.attempts)
     }
 
-    fn begin_transfer(&mut self) -> Child {
+    fn next_transfer(&mut self) -> Child {
         self.condition(ConditionType::Delivered, Truth::False, "Starting", "no pod runs yet");
         self.status.phase = Some(Phase::Transferring);
         self.status.transfer_attempts = self.status.transfer_attempts.saturating_add(1);
@@ -298,7 +321,7 @@ impl<'a> Draft<'a> {
 /// The number of an attempt, as it is counted for its kind.
 pub fn number(child: Child) -> u32 {
     match child.kind {
-        ChildKind::Export => child.attempt,
+        ChildKind::Export | ChildKind::Cleanup => child.attempt,
         ChildKind::Transfer => child.transfer,
     }
 }

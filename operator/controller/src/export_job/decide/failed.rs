@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use pgexport_api::condition::{ConditionType, Truth};
+use pgexport_api::condition::Truth;
 use pgexport_api::job::{ChildKind, Failures};
 use pgexport_api::report::Failure;
 use pgexport_api::{Class, Phase, Reason};
 
 use super::draft::{Draft, after, human_duration, number, signed};
+use super::supervise::doing;
 use crate::event::Notice;
 use crate::export_job::child::Child;
 use crate::job::failure::{self, sentence};
@@ -21,10 +22,7 @@ const AFTER_DISRUPTION: SignedDuration = SignedDuration::from_secs(5);
 
 /// Charges a failed attempt to its budget, and plans the next one or ends the ExportJob.
 pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
-    let kind = match attempt.kind {
-        ChildKind::Export => ConditionType::Exported,
-        ChildKind::Transfer => ConditionType::Delivered,
-    };
+    let (kind, _) = doing(attempt.kind);
     draft.condition(kind, Truth::False, failure.reason.as_str(), &failure.message);
     draft.record_error(failure);
     let mut failures = draft.failures();

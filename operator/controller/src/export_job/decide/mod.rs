@@ -4,6 +4,8 @@
 //! number of an attempt is taken before its Job exists, and whoever decided upon stale facts creates nothing. A Job's name
 //! follows from that number: what a crash left out is simply done by the next decision.
 
+mod cancel;
+mod cleanup;
 mod draft;
 mod failed;
 mod pending;
@@ -18,7 +20,6 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgexport_api::job::ChildKind;
 use pgexport_api::order::Refusal;
 use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
@@ -44,6 +45,10 @@ pub struct Subject<'a> {
     pub spec: &'a ExportJobSpec,
     /// Whether a backup restored it.
     pub restored: bool,
+    /// When its deletion was asked for.
+    pub deleting: Option<Timestamp>,
+    /// Whether it has the finalizer, which keeps it until what it has left is removed.
+    pub guarded: bool,
 }
 
 /// What was observed. A Job that the status records, or whose turn it is, and that is not in `jobs`, does not exist.
@@ -64,6 +69,10 @@ pub struct Observed {
 /// What is to be done at the API server. All of it is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Add the finalizer.
+    Guard,
+    /// Remove the finalizer.
+    Release,
     /// Create a Job and its ConfigMap.
     EnsureJob(Child),
     /// Create the ConfigMap of a Job that exists, where a crash left it out.
@@ -89,7 +98,7 @@ impl Action {
     #[must_use]
     pub const fn needs_current_status(&self) -> bool {
         match self {
-            Self::EnsureJob(_) | Self::DeleteJob { .. } => true,
+            Self::Guard | Self::Release | Self::EnsureJob(_) | Self::DeleteJob { .. } => true,
             Self::EnsureOrder { .. } => false,
         }
     }
@@ -138,7 +147,8 @@ pub fn current(prior: &ExportJobStatus) -> Option<Child> {
     match prior.phase? {
         Phase::Exporting => Some(Child::export(prior.attempts)),
         Phase::Transferring => Some(Child::transfer(prior.attempts, prior.transfer_attempts)),
-        Phase::Pending | Phase::Queued | Phase::Suspended | Phase::Succeeded | Phase::Failed => None,
+        Phase::Pending | Phase::Queued | Phase::Suspended => None,
+        Phase::Succeeded | Phase::Failed | Phase::Cancelled => cleanup::under_way(prior.cleanup.as_ref()),
     }
 }
 
@@ -152,25 +162,32 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let mut draft = Draft::new(subject, verdict, observed, prior, now);
-    let phase = prior.phase.unwrap_or(Phase::Pending);
-    if !phase.is_terminal() && suspend::is_due(&draft) {
-        suspend::suspended(&mut draft);
-        return draft.finish();
+    go_on(&mut draft);
+    if draft.status.phase.is_some_and(Phase::is_terminal) {
+        cleanup::clean_up(&mut draft);
     }
+    draft.finish()
+}
+
+/// What the phase asks for, up to the end.
+fn go_on(draft: &mut Draft<'_>) {
+    let prior = draft.prior;
+    let phase = prior.phase.unwrap_or(Phase::Pending);
     match phase {
-        Phase::Succeeded | Phase::Failed => draft.leave_nothing_running(),
-        Phase::Pending | Phase::Queued => pending::pending(&mut draft),
-        Phase::Suspended => suspend::resumed(&mut draft),
-        Phase::Exporting => supervise::supervise(&mut draft, Child::export(prior.attempts)),
+        Phase::Succeeded | Phase::Failed | Phase::Cancelled => {}
+        _ if cancel::is_wanted(draft) => cancel::cancelled(draft),
+        _ if suspend::is_due(draft) => suspend::suspended(draft),
+        Phase::Pending | Phase::Queued => pending::pending(draft),
+        Phase::Suspended => suspend::resumed(draft),
+        Phase::Exporting => supervise::supervise(draft, Child::export(prior.attempts)),
         Phase::Transferring if draft.is_waiting_for_next_attempt() => {}
         Phase::Transferring if draft.failures().next_attempt_time.is_some() => {
             if draft.is_settled() {
-                draft.begin(ChildKind::Transfer);
+                draft.begin_transfer();
             }
         }
         Phase::Transferring => {
-            supervise::supervise(&mut draft, Child::transfer(prior.attempts, prior.transfer_attempts));
+            supervise::supervise(draft, Child::transfer(prior.attempts, prior.transfer_attempts));
         }
     }
-    draft.finish()
 }

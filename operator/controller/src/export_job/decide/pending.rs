@@ -1,7 +1,6 @@
 //! Before an attempt to export: is everything there, and is it time?
 
 use pgexport_api::condition::{ConditionType, Truth};
-use pgexport_api::job::ChildKind;
 use pgexport_api::order::Refusal;
 use pgexport_api::report::Failure;
 use pgexport_api::{Class, Phase, Reason};
@@ -43,7 +42,7 @@ fn admitted(draft: &mut Draft<'_>, validated: &Validated) {
     let database = Database::new(&order.source.postgres);
     let (reason, message) = match &draft.observed.admission {
         Some(Admission::Admitted) => {
-            draft.begin(ChildKind::Export);
+            draft.begin_export();
             return;
         }
         // It was not asked for. It will be.
@@ -65,7 +64,7 @@ fn admitted(draft: &mut Draft<'_>, validated: &Validated) {
         Some(Admission::LocationInUse { by }) => (
             Reason::LocationInUse,
             format!(
-                "ExportJob {by}, which has not ended, delivers to {} too: {}",
+                "ExportJob {by}, which has not ended or is not cleaned up yet, delivers to {} too: {}",
                 order.location(),
                 Reason::LocationInUse.hint()
             ),

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use pgexport_api::report::{Delivered, Exported, Outcome};
+use pgexport_api::job::ChildKind;
+use pgexport_api::report::{Cleaned, Delivered, Exported, Outcome};
 use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
 use proptest::prelude::*;
 use serde_json::json;
@@ -33,6 +34,8 @@ enum Step {
     References { there: bool },
     NewGeneration,
     Suspend(bool),
+    Cancel,
+    Delete,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -56,6 +59,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|there| Step::References { there }),
         1 => Just(Step::NewGeneration),
         1 => any::<bool>().prop_map(Step::Suspend),
+        1 => prop_oneof![8 => Just(Step::Reconcile), 1 => Just(Step::Cancel), 1 => Just(Step::Delete)],
     ]
 }
 
@@ -68,6 +72,8 @@ struct World {
     jobs: BTreeMap<String, JobFacts>,
     /// Jobs in the order in which they were made.
     made: Vec<String>,
+    deleting: Option<Timestamp>,
+    guarded: bool,
     now: Timestamp,
 }
 
@@ -81,6 +87,8 @@ impl World {
             status,
             jobs: BTreeMap::new(),
             made: Vec::new(),
+            deleting: None,
+            guarded: false,
             now: created(),
         }
     }
@@ -98,6 +106,8 @@ impl World {
             created: created(),
             spec: &self.job.spec,
             restored: false,
+            deleting: self.deleting,
+            guarded: self.guarded,
         };
         let observed = Observed {
             jobs: self.jobs.values().cloned().collect(),
@@ -118,12 +128,32 @@ impl World {
             let mut refreshed = before.clone();
             refreshed.observed_generation = decision.status.observed_generation;
             refreshed.conditions.clone_from(&decision.status.conditions);
+            refreshed.cleanup.clone_from(&decision.status.cleanup);
+            refreshed.jobs.clone_from(&decision.status.jobs);
             prop_assert_eq!(&decision.status, &refreshed, "an end is the end");
-            prop_assert!(decision.events.is_empty());
-            let only_deletes =
-                decision.actions.iter().all(|action| matches!(action, Action::DeleteJob { .. }));
-            prop_assert!(only_deletes, "an end begins something: {:?}", decision.actions);
+            let is_clean = before.cleanup.as_ref().is_some_and(|cleanup| cleanup.completion_time.is_some());
+            prop_assert!(!is_clean || decision.events.is_empty(), "told after all was over");
+            let only_cleans = decision.actions.iter().all(|action| match action {
+                Action::EnsureJob(child) | Action::EnsureOrder { child, .. } => {
+                    child.kind == ChildKind::Cleanup && !is_clean
+                }
+                Action::DeleteJob { .. } | Action::Release => true,
+                Action::Guard => false,
+            });
+            prop_assert!(only_cleans, "an end begins something: {:?}", decision.actions);
         }
+        let begins = decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::EnsureJob(child) if child.kind != ChildKind::Cleanup));
+        prop_assert!(
+            !begins || self.guarded || decision.actions.contains(&Action::Guard),
+            "a Job without a finalizer"
+        );
+        prop_assert!(
+            !begins || self.deleting.is_none() && !self.job.spec.cancel,
+            "it begins although it is to end"
+        );
         // What reads back from the API server is what was written.
         let text = serde_json::to_string(&decision.status).unwrap();
         let stored: ExportJobStatus = serde_json::from_str(&text).unwrap();
@@ -143,12 +173,15 @@ impl World {
             |kind: &str| self.jobs.values().filter(|job| job.name.contains(kind) && job.is_live()).count();
         prop_assert!(live("-0b0c1d2e-e") <= 1, "two live exports");
         prop_assert!(live("-0b0c1d2e-t") <= 1, "two live transfers");
+        prop_assert!(live("-0b0c1d2e-c") <= 1, "two live cleanups");
+        let works = live("-0b0c1d2e-e") + live("-0b0c1d2e-t");
+        prop_assert!(works == 0 || live("-0b0c1d2e-c") == 0, "it is cleaned up while it works");
         let is_suspended = self.status.phase == Some(Phase::Suspended);
         prop_assert!(!(is_suspended && acts) || live("-0b0c1d2e-") == 0, "something runs on while suspended");
-        prop_assert!(!(is_terminal && acts) || live("-0b0c1d2e-") == 0, "something runs on after the end");
+        prop_assert!(!(is_terminal && acts) || works == 0, "something runs on after the end");
         let progress = self.status.progress.as_ref().map_or(0, |progress| progress.percent);
         prop_assert_eq!(progress == 100, self.status.phase == Some(Phase::Succeeded));
-        prop_assert!(is_terminal || decision.requeue.is_some(), "nothing would wake it");
+        prop_assert!(self.is_over() || !acts || decision.requeue.is_some(), "nothing would wake it");
         Ok(decision.requeue)
     }
 
@@ -163,11 +196,18 @@ impl World {
                     self.jobs.insert(name, fresh);
                 }
             }
+            Action::Guard => self.guarded = true,
+            Action::Release => self.guarded = false,
             Action::EnsureOrder { .. } => {}
             Action::DeleteJob { name, .. } => {
                 self.jobs.remove(name);
             }
         }
+    }
+
+    /// Whether it has ended, and nothing keeps it from being deleted.
+    fn is_over(&self) -> bool {
+        self.status.phase.is_some_and(Phase::is_terminal) && !self.guarded
     }
 
     fn newest(&mut self) -> Option<&mut JobFacts> {
@@ -184,6 +224,10 @@ impl World {
             Step::References { there } => self.references = there,
             Step::NewGeneration => self.generation += 1,
             Step::Suspend(suspend) => self.job.spec.suspend = suspend,
+            Step::Cancel => self.job.spec.cancel = true,
+            Step::Delete if self.guarded => self.deleting = self.deleting.or(Some(now)),
+            // It is gone at once.
+            Step::Delete => {}
             Step::IsDeleted => {
                 if let Some(name) = self.newest().map(|job| job.name.clone()) {
                     self.jobs.remove(&name);
@@ -206,10 +250,13 @@ impl World {
     /// From here on, Jobs end within a minute, one way or another, and the clock follows what was asked for.
     fn run_out(&mut self, ends: &[bool]) -> Result<(), TestCaseError> {
         self.job.spec.suspend = false;
+        let begun = self.now;
         for round in 0..2000 {
-            if self.status.phase.is_some_and(Phase::is_terminal) {
+            if self.is_over() {
                 return Ok(());
             }
+            let hangs = self.deleting.is_some() && self.now > begun + SignedDuration::from_mins(30);
+            prop_assert!(!hangs, "its deletion hangs");
             let wait = self.reconcile(true)?.unwrap_or(Duration::from_secs(1));
             self.now += SignedDuration::try_from(wait).unwrap();
             let now = self.now;
@@ -270,8 +317,13 @@ fn happen(job: &mut JobFacts, step: Step, now: Timestamp) {
         Step::PodIsDisrupted => job.pods.iter_mut().for_each(|pod| pod.disrupted = true),
         Step::Completes { with_report } => {
             job.state = JobState::Complete;
-            let outcome =
-                if job.name.contains("-0b0c1d2e-e") && !job.direct { exported(now) } else { delivered(now) };
+            let outcome = if job.name.contains("-0b0c1d2e-c") {
+                Outcome::Cleaned(Cleaned::default())
+            } else if job.name.contains("-0b0c1d2e-e") && !job.direct {
+                exported(now)
+            } else {
+                delivered(now)
+            };
             job.pods = if with_report { vec![ended(Some(outcome))] } else { Vec::new() };
         }
         Step::Fails(reason) => {

@@ -105,6 +105,9 @@ pub fn ensure(draft: &mut Draft<'_>, child: Child) {
                 pending::blocked(draft, &Refusal { reason: Reason::PodNotStarted, message });
             }
             if draft.status.phase.is_some_and(|phase| !phase.is_terminal()) {
+                if !draft.subject.guarded {
+                    draft.act(Action::Guard);
+                }
                 draft.act(Action::EnsureJob(child));
                 draft.wake_in(SOON);
             }
@@ -156,10 +159,11 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 }
 
 /// The condition of a kind of Job, and its reason while all of its pods have started.
-fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
+pub fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
     match kind {
         ChildKind::Export => (ConditionType::Exported, "Exporting"),
         ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
+        ChildKind::Cleanup => (ConditionType::CleanedUp, "CleaningUp"),
     }
 }
 
@@ -249,11 +253,12 @@ fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
     if suspend::is_wanted(draft) {
         suspend::suspended(draft);
     } else {
-        draft.begin(ChildKind::Transfer);
+        draft.begin_transfer();
     }
 }
 
-fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
+/// All is at the location.
+pub fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     let location = draft.status.location.clone().unwrap_or_default();
     let was = if totals.already { "had been delivered before" } else { "delivered" };
     let message =
@@ -298,7 +303,7 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
     let deadlines = &draft.subject.spec.deadlines;
     let (field, deadline) = match kind {
         ChildKind::Export => ("run", deadlines.run),
-        ChildKind::Transfer => ("transfer", deadlines.transfer),
+        ChildKind::Transfer | ChildKind::Cleanup => ("transfer", deadlines.transfer),
     };
     let deadline = human_duration(signed(deadline.into()));
     format!("spec.deadlines.{field} ({deadline}) after {}", draft.start_field())

@@ -3,7 +3,6 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::Phase;
 use pgexport_api::condition::{self, ConditionType, Truth};
-use pgexport_api::job::ChildKind;
 
 use super::draft::{Draft, RECHECK};
 use super::pending::pending;
@@ -71,7 +70,7 @@ pub fn resumed(draft: &mut Draft<'_>) {
         draft.set_failures(failures);
         draft.reconciling("Resumed", "the ExportJob goes on");
         if draft.is_settled() {
-            draft.begin(ChildKind::Transfer);
+            draft.begin_transfer();
         }
     } else {
         draft.status.phase = Some(Phase::Pending);

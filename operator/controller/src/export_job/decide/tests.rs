@@ -1,6 +1,9 @@
 //! Decisions, one by one.
 
+mod end;
+
 use pgexport_api::condition::{ConditionType, find, is_true};
+use pgexport_api::job::ChildKind;
 use pgexport_api::progress::WorkerProgress;
 use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
@@ -25,6 +28,8 @@ struct Story {
     refused: Option<String>,
     admission: Admission,
     image: String,
+    deleting: Option<Timestamp>,
+    guarded: bool,
 }
 
 impl Story {
@@ -40,6 +45,8 @@ impl Story {
             refused: None,
             admission: Admission::Admitted,
             image: "pgexport:1".to_owned(),
+            deleting: None,
+            guarded: false,
         }
     }
 
@@ -51,6 +58,8 @@ impl Story {
             created: created(),
             spec: &self.job.spec,
             restored: false,
+            deleting: self.deleting,
+            guarded: self.guarded,
         };
         let verdict = validate("exports", &self.job, &self.references);
         let observed = Observed {
@@ -64,6 +73,8 @@ impl Story {
         self.status = decision.status.clone();
         let again = decide(&subject, &verdict, &observed, &self.status, self.now);
         assert_eq!(again.status, self.status, "applying its own status changes something");
+        self.guarded |= decision.actions.contains(&Action::Guard);
+        self.guarded &= !decision.actions.contains(&Action::Release);
         decision
     }
 
@@ -222,7 +233,6 @@ fn a_staged_run_goes_well() {
     story.complete(Some(delivered()));
     let decision = story.after(75);
     assert_eq!(reasons(&decision), ["Complete"]);
-    assert_eq!(decision.requeue, None);
     let status = &story.status;
     assert_eq!(status.phase, Some(Phase::Succeeded));
     assert_eq!(status.duration.as_deref(), Some("1m32s"));
@@ -333,6 +343,8 @@ fn a_pod_that_does_not_start_stalls_until_the_deadline() {
         admission: Admission::Admitted,
         image: "pgexport:1".to_owned(),
         now: story.now,
+        deleting: None,
+        guarded: true,
     };
     corrected.last().trouble = None;
     corrected.run();
@@ -605,7 +617,11 @@ fn an_object_that_nobody_has_looked_at_is_pending() {
     story.status = serde_json::from_value(json!({"observedGeneration": -1})).unwrap();
     let decision = story.decide();
     assert_eq!(story.status.observed_generation, Some(1));
-    assert!(matches!(decision.actions.as_slice(), [Action::EnsureJob(_)]), "{:?}", decision.actions);
+    assert!(
+        matches!(decision.actions.as_slice(), [Action::Guard, Action::EnsureJob(_)]),
+        "{:?}",
+        decision.actions
+    );
 }
 
 #[test]
@@ -678,6 +694,8 @@ fn a_new_generation_is_noted_and_nothing_else_at_the_end() {
         created: created(),
         spec: &story.job.spec,
         restored: false,
+        deleting: None,
+        guarded: false,
     };
     let verdict = validate("exports", &story.job, &story.references);
     let decision = decide(&subject, &verdict, &Observed::default(), &story.status, story.now);
@@ -836,6 +854,8 @@ fn what_a_backup_restored_does_not_run_by_itself() {
         created: created(),
         spec: &story.job.spec,
         restored,
+        deleting: None,
+        guarded: false,
     };
     let verdict = validate("exports", &story.job, &story.references);
     let observed = Observed { admission: Some(Admission::Admitted), ..Observed::default() };

@@ -1,0 +1,252 @@
+//! Whenever a run ends, and however, what is delivered is whole or absent, and nothing is left over.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use kube::api::{Api, DeleteParams};
+use pgexport_api::condition::{ConditionType, find};
+use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
+use pgexport_e2e::{Found, Gate, Lab, World, delete_at_once, eventually, kill_worker};
+use serde_json::{Value, json};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How far a run is let come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing it refers to is there.
+    Pending,
+    /// Its pods read, and one chunk waits.
+    Exporting,
+    /// The same, and it was suspended then.
+    Suspended,
+    /// It has delivered.
+    Succeeded,
+    /// Its query was refused.
+    Failed,
+}
+
+/// How it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Cancel,
+    Delete,
+    /// As Argo CD deletes: what it owns goes first.
+    DeleteInForeground,
+}
+
+const STAGES: [Stage; 5] =
+    [Stage::Pending, Stage::Exporting, Stage::Suspended, Stage::Succeeded, Stage::Failed];
+const ENDS: [End; 3] = [End::Cancel, End::Delete, End::DeleteInForeground];
+
+/// One run: its name, its stage, its end, and how it is delivered.
+struct Run {
+    name: String,
+    path: String,
+    stage: Stage,
+    end: End,
+}
+
+fn runs() -> Vec<Run> {
+    let mut runs = Vec::new();
+    for mode in ["direct", "staged"] {
+        for (s, stage) in STAGES.into_iter().enumerate() {
+            for (e, end) in ENDS.into_iter().enumerate() {
+                let name = format!("{mode}-{s}-{e}");
+                runs.push(Run { path: format!("{name}/"), name, stage, end });
+            }
+        }
+    }
+    runs
+}
+
+fn spec(run: &Run) -> Value {
+    let mode = if run.name.starts_with("direct") { "Direct" } else { "Staged" };
+    let mut with = json!({"delivery": {"mode": mode}});
+    if run.stage == Stage::Pending {
+        with["sinkRef"] = json!({"name": "nowhere"});
+    }
+    let condition = match run.stage {
+        Stage::Exporting | Stage::Suspended => {
+            Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)")
+        }
+        Stage::Failed => "no_such_column = 1".to_owned(),
+        Stage::Pending | Stage::Succeeded => "true".to_owned(),
+    };
+    World::export_where(&run.path, &condition, with)
+}
+
+fn phase(job: &ExportJob) -> Option<Phase> {
+    job.status.as_ref().and_then(|status| status.phase)
+}
+
+impl Run {
+    async fn reach(&self, world: &World<'_>) {
+        let namespace = &world.namespace;
+        let wanted = match self.stage {
+            Stage::Pending => Phase::Pending,
+            Stage::Exporting | Stage::Suspended => Phase::Exporting,
+            Stage::Succeeded => Phase::Succeeded,
+            Stage::Failed => Phase::Failed,
+        };
+        let is_there = |job: &ExportJob| {
+            let runs = find(&job.status.clone().unwrap_or_default().conditions, ConditionType::Exported)
+                .is_some_and(|condition| condition.reason == "Exporting");
+            phase(job) == Some(wanted) && (wanted != Phase::Exporting || runs)
+        };
+        namespace.job_when(&self.name, &format!("it is {wanted:?}"), 5 * MINUTE, is_there).await;
+        if self.stage == Stage::Suspended {
+            namespace.change(&self.name, json!({"suspend": true})).await;
+            let is_suspended = |job: &ExportJob| phase(job) == Some(Phase::Suspended);
+            namespace.job_when(&self.name, "it is Suspended", 2 * MINUTE, is_suspended).await;
+        }
+    }
+
+    async fn end(&self, world: &World<'_>) {
+        let api: Api<ExportJob> = world.namespace.api();
+        match self.end {
+            End::Cancel => world.namespace.change(&self.name, json!({"cancel": true})).await,
+            End::Delete => drop(api.delete(&self.name, &DeleteParams::background()).await.unwrap()),
+            End::DeleteInForeground => {
+                drop(api.delete(&self.name, &DeleteParams::foreground()).await.unwrap());
+            }
+        }
+    }
+
+    /// Checks what has become of it. Returns the ExportJob as it was.
+    async fn check(&self, world: &World<'_>, before: &ExportJob) {
+        let found = world.found(&self.path, before).await;
+        let wanted = if self.stage == Stage::Succeeded { Found::Whole } else { Found::Absent };
+        assert_eq!(found, wanted, "{}: {:?} {:?}", self.name, self.stage, self.end);
+    }
+}
+
+#[tokio::test]
+async fn whatever_ends_in_whatever_phase_is_whole_or_absent_and_leaves_nothing() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "ends").await;
+    let gate = Gate::close(&world.database).await;
+    let runs = runs();
+    for run in &runs {
+        world.namespace.job(&run.name, spec(run)).await;
+    }
+    futures::future::join_all(runs.iter().map(|run| run.reach(&world))).await;
+    let mut before = Vec::new();
+    for run in &runs {
+        before.push(world.namespace.get(&run.name).await);
+    }
+    futures::future::join_all(runs.iter().map(|run| run.end(&world))).await;
+    // Cancelled ones have ended, and deleted ones are gone, and what they have left with them.
+    world.leftovers().none_of_runs(5 * MINUTE).await;
+    let api: Api<ExportJob> = world.namespace.api();
+    for (run, before) in runs.iter().zip(&before) {
+        let now = api.get_opt(&run.name).await.unwrap();
+        match (run.end, run.stage, &now) {
+            (End::Cancel, Stage::Succeeded | Stage::Failed, Some(now)) => {
+                assert_eq!(phase(now), phase(before))
+            }
+            (End::Cancel, _, Some(now)) => assert_eq!(phase(now), Some(Phase::Cancelled), "{}", run.name),
+            (End::Delete | End::DeleteInForeground, _, None) => {}
+            _ => panic!("{} is {:?}", run.name, now.map(|job| job.status)),
+        }
+        run.check(&world, before).await;
+    }
+    gate.open().await;
+    let left: Vec<&str> =
+        runs.iter().filter(|run| run.end == End::Cancel).map(|run| run.name.as_str()).collect();
+    world.remove(&left).await;
+}
+
+/// A run whose workers were killed, so that nobody could give up its uploads, and which is then cancelled.
+#[tokio::test]
+async fn uploads_of_killed_workers_are_given_up() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "orphans").await;
+    let gate = Gate::close(&world.database).await;
+    let names = ["direct", "staged"];
+    for (name, mode) in names.into_iter().zip(["Direct", "Staged"]) {
+        let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
+        let with = json!({"delivery": {"mode": mode}, "retry": {"limit": 0}});
+        world.namespace.job(name, World::export_where(&format!("{name}/"), &condition, with)).await;
+    }
+    for name in names {
+        let pod = eventually(3 * MINUTE, async || {
+            let uploads = lab
+                .peers
+                .s3
+                .open_uploads(if name == "direct" { &world.customer } else { &world.staging })
+                .await;
+            let pods = world.namespace.pods_of(name).await;
+            (gate.waiting().await == 2 && !uploads.ok()?.is_empty()).then_some(pods.into_iter().next()?)
+        })
+        .await;
+        let Some(pod) = pod else {
+            world.namespace.describe().await;
+            panic!("{name}: no upload is open");
+        };
+        kill_worker(&pod);
+        delete_at_once(&world.namespace.api(), &pod).await;
+        let after = Duration::from_secs(1);
+        tokio::time::sleep(after).await;
+        world.namespace.change(name, json!({"cancel": true})).await;
+        world.namespace.ended(name, 3 * MINUTE).await;
+        if name == "direct" {
+            // The other one's chunk is the only one that waits now.
+            let one = eventually(2 * MINUTE, async || (gate.waiting().await <= 2).then_some(()));
+            assert!(one.await.is_some());
+        }
+    }
+    gate.open().await;
+    world.leftovers().none_of_runs(3 * MINUTE).await;
+    for name in names {
+        let job = world.namespace.get(name).await;
+        assert_eq!(world.found(&format!("{name}/"), &job).await, Found::Absent);
+        let cleaned = find(&job.status.unwrap().conditions, ConditionType::CleanedUp).cloned().unwrap();
+        assert_eq!((cleaned.status.as_str(), cleaned.reason.as_str()), ("True", "CleanedUp"), "{cleaned:?}");
+    }
+    world.remove(&names).await;
+}
+
+/// All that Helm installed together is deleted together.
+#[tokio::test]
+async fn a_deletion_of_everything_at_once_does_not_hang() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "uninstall").await;
+    let gate = Gate::close(&world.database).await;
+    let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
+    world
+        .namespace
+        .job("job", World::export_where("x/", &condition, json!({"delivery": {"mode": "Staged"}})))
+        .await;
+    let waits = eventually(3 * MINUTE, async || (gate.waiting().await > 0).then_some(()));
+    assert!(waits.await.is_some(), "no chunk came to the gate");
+    let parameters = DeleteParams::background();
+    world.namespace.api::<ExportSource>().delete("db", &parameters).await.unwrap();
+    world.namespace.api::<ExportSink>().delete("customer", &parameters).await.unwrap();
+    world.namespace.delete_job("job", 3 * MINUTE).await;
+    gate.open().await;
+    world.namespace.remove().await;
+    world.database.drop_database().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_namespace_goes_with_a_run_in_it() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "namespace").await;
+    let gate = Gate::close(&world.database).await;
+    let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
+    world
+        .namespace
+        .job("job", World::export_where("x/", &condition, json!({"delivery": {"mode": "Staged"}})))
+        .await;
+    let waits = eventually(3 * MINUTE, async || (gate.waiting().await > 0).then_some(()));
+    assert!(waits.await.is_some(), "no chunk came to the gate");
+    let api: Api<NamespaceObject> = Api::all(lab.client.clone());
+    api.delete(&world.namespace.name, &DeleteParams::background()).await.unwrap();
+    let gone = eventually(4 * MINUTE, async || {
+        matches!(api.get_opt(&world.namespace.name).await, Ok(None)).then_some(())
+    });
+    assert!(gone.await.is_some(), "the namespace hangs");
+    gate.open().await;
+    world.database.drop_database().await.unwrap();
+}

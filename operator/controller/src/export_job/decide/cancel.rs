@@ -1,0 +1,47 @@
+//! A run that is to end before its time: `spec.cancel` was set, or the ExportJob deleted.
+
+use pgexport_api::condition::{ConditionType, Truth};
+use pgexport_api::report::{Delivered, Outcome};
+use pgexport_api::{Phase, Reason};
+
+use super::current;
+use super::draft::Draft;
+use super::supervise::delivered;
+use crate::event::Notice;
+use crate::export_job::child::Child;
+use crate::job::fact::JobFacts;
+
+/// Whether the run is to end now.
+pub fn is_wanted(draft: &Draft<'_>) -> bool {
+    draft.subject.spec.cancel || draft.subject.deleting.is_some()
+}
+
+/// Stops the pods. When nothing of them is left, the run has ended: Cancelled, unless its last word is that it has delivered.
+pub fn cancelled(draft: &mut Draft<'_>) {
+    if let Some((job, totals)) = last_word(draft) {
+        delivered(draft, job, totals);
+        return;
+    }
+    let why =
+        if draft.subject.deleting.is_some() { "the ExportJob was deleted" } else { "spec.cancel is true" };
+    if !draft.is_settled() {
+        draft.reconciling("Cancelling", &format!("cancelling, since {why}: its pods are being stopped"));
+        return;
+    }
+    let message = format!("cancelled, since {why}: nothing was delivered");
+    draft.end(Phase::Cancelled);
+    draft.set_stalled(Reason::Cancelled, &message);
+    draft.condition(ConditionType::Failed, Truth::True, Reason::Cancelled.as_str(), &message);
+    draft.tell(Notice::normal(Reason::Cancelled.as_str(), message));
+}
+
+/// What a pod said that had delivered before it was stopped.
+fn last_word<'a>(draft: &Draft<'a>) -> Option<(&'a JobFacts, &'a Delivered)> {
+    let runs = current(draft.prior).into_iter().flat_map(Child::runs);
+    let names: Vec<String> = runs.map(|run| draft.name(run)).collect();
+    let observed = draft.observed;
+    observed.jobs.iter().filter(|job| names.contains(&job.name)).find_map(|job| match job.success() {
+        Some(Outcome::Delivered(totals)) => Some((job, totals)),
+        _ => None,
+    })
+}
