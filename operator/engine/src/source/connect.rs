@@ -9,28 +9,21 @@ use pgexport_api::order::RunIdentity;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::truncate;
 use pgexport_api::source::{Postgres, Server, ServerRole, TlsMode};
+use tokio::net::TcpStream;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{ServerMessage, Stage, classify};
-use super::session::Session;
-use super::{setting, tls};
+use super::session::{Encryption, Session};
+use super::tap::{self, Tap, TapTls};
+use super::{dial, setting, tls};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
-/// How long one address of the host may take to answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the whole login may take, over all addresses of the host.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Far below the 350 s after which cloud NATs and load balancers forget an idle connection.
-const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-/// With [`KEEPALIVE_RETRIES`]: a peer that is gone is noticed two minutes after its last word.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 6;
-/// How long what was sent may stay unacknowledged. Keepalives are not sent meanwhile.
-const UNACKNOWLEDGED: Duration = Duration::from_mins(2);
 /// PostgreSQL cuts longer names (NAMEDATALEN − 1).
 pub(super) const MAX_APPLICATION_NAME: usize = 63;
 /// The oldest server that is supported.
@@ -108,11 +101,27 @@ impl Connector {
 
     async fn log_in(&self, address: &Address, application_name: &str) -> Result<Session> {
         let tls = MakeRustlsConnect::new(tls::config(&self.postgres, self.secrets.as_ref())?);
-        let (client, connection) =
-            self.config(application_name)?.connect(tls.clone()).await.map_err(|error| {
+        let config = self.config(application_name)?;
+        let stream = dial::host(address).await?;
+        let (valve, outlet) = tap::valve();
+        let (in_clear, over_tls) = match self.postgres.tls.mode {
+            TlsMode::Disable => (Some(valve), None),
+            TlsMode::Require | TlsMode::VerifyCA | TlsMode::VerifyFull => (None, Some(valve)),
+        };
+        let peer = stream.peer_addr().map_err(|error| {
+            Error::new(Reason::DatabaseUnreachable, format!("{address} cannot be reached: {error}"))
+        })?;
+        let encryption = Encryption { tls, host: address.host.clone() };
+        let (client, connection) = config
+            .connect_raw(
+                Tap::new(stream, in_clear),
+                TapTls { tls: encryption.connect::<Tap<TcpStream>>(), valve: over_tls },
+            )
+            .await
+            .map_err(|error| {
                 self.refused(classify(error, Stage::Connect, address, "the login failed"), address)
             })?;
-        let mut session = Session::start(client, connection, tls, address.clone());
+        let mut session = Session::start(client, connection, encryption, peer, outlet, address.clone());
         session.greeting = Some(greet(&session, address).await?);
         self.set(&session).await?;
         session.pin(application_name).await?;
@@ -120,20 +129,13 @@ impl Connector {
     }
 
     fn config(&self, application_name: &str) -> Result<Config> {
-        let Postgres { host, port, database, user, password_secret_ref, tls, .. } = &self.postgres;
+        let Postgres { database, user, password_secret_ref, tls, .. } = &self.postgres;
         let mut config = Config::new();
         config
-            .host(host)
-            .port(*port)
             .dbname(database)
             .user(user)
             .password(self.secrets.read_text(&password_secret_ref.name, &password_secret_ref.key)?)
             .application_name(truncate(application_name, MAX_APPLICATION_NAME))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES)
-            .tcp_user_timeout(UNACKNOWLEDGED)
             .ssl_mode(match tls.mode {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Require | TlsMode::VerifyCA | TlsMode::VerifyFull => SslMode::Require,

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -12,7 +12,9 @@ use pgexport_api::reason::Reason;
 use tokio_postgres::CopyOutStream;
 
 use super::error::Stage;
+use super::session::Session;
 use super::snapshot::Importer;
+use super::tap::Outlet;
 use crate::encode::{Batch, Encoder, copy_statement};
 use crate::error::{Error, Result};
 use crate::plan::PlannedDataset;
@@ -37,20 +39,24 @@ impl Importer {
             return Err(Error::new(Reason::InternalError, message));
         }
         self.session.pin(&self.application_name).await?;
-        let importer: &Self = self;
+        let Self { session, spent, outlet, .. } = self;
+        let session: &Session = session;
         let statement = copy_statement(query, format, &dataset.shapes);
-        let starting = Box::pin(async move { importer.session.client().copy_out(&statement).await });
+        let starting = Box::pin(async move { session.client().copy_out(&statement).await });
         let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes);
-        Ok(CopyStream { importer, state: State::New(starting), message: Bytes::new(), encoder })
+        Ok(CopyStream { session, spent, outlet, state: State::New(starting), piece: Bytes::new(), encoder })
     }
 }
 
 /// Batches of a query's rows; see [`Importer::copy`].
 pub struct CopyStream<'a> {
-    importer: &'a Importer,
+    session: &'a Session,
+    /// See [`Importer::spent`].
+    spent: &'a AtomicBool,
+    outlet: &'a mut Outlet,
     state: State<'a>,
-    /// What has not been encoded of the last message.
-    message: Bytes,
+    /// What has not been encoded of the last piece.
+    piece: Bytes,
     encoder: Encoder,
 }
 
@@ -61,8 +67,10 @@ enum State<'a> {
     New(Starting<'a>),
     /// The server plans, and computes its first rows.
     Starting(Starting<'a>),
-    /// Rows come.
+    /// Rows come out of the outlet. The client sees none, and tells the end.
     Running(Pin<Box<CopyOutStream>>),
+    /// No more come than are there.
+    Draining,
     /// All is over.
     Ended,
 }
@@ -71,22 +79,23 @@ impl CopyStream<'_> {
     /// Ends the stream; the importer lives on only after a whole copy.
     fn end(&mut self, whole: bool) {
         self.state = State::Ended;
-        self.importer.session.set_busy(false);
-        self.importer.spent.store(!whole, Relaxed);
+        self.outlet.set_open(false);
+        self.session.set_busy(false);
+        self.spent.store(!whole, Relaxed);
     }
 
-    /// Encodes the message, or enough of it for a batch.
+    /// Encodes the piece, or enough of it for a batch.
     fn encode(&mut self) -> Result<Option<Batch>> {
-        let mut piece = &*self.message;
+        let mut piece = &*self.piece;
         let batch = self.encoder.push(&mut piece);
         let left = if batch.is_ok() { piece.len() } else { 0 };
-        self.message.advance(self.message.len() - left);
+        self.piece.advance(self.piece.len() - left);
         batch
     }
 
     fn failed(&mut self, error: tokio_postgres::Error) -> Error {
         self.end(false);
-        self.importer.session.error(error, Stage::Run, DOING)
+        self.session.error(error, Stage::Run, DOING)
     }
 }
 
@@ -96,7 +105,7 @@ impl<'a> Stream for CopyStream<'a> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this: &mut CopyStream<'a> = &mut self;
         loop {
-            if !this.message.is_empty() {
+            if !this.piece.is_empty() {
                 // After an error of ours the server goes on sending: dropping the stream cancels it.
                 if let Some(batch) = this.encode().transpose() {
                     return Poll::Ready(Some(batch));
@@ -104,8 +113,9 @@ impl<'a> Stream for CopyStream<'a> {
             }
             match &mut this.state {
                 State::New(_) => {
-                    this.importer.session.set_busy(true);
-                    this.importer.spent.store(true, Relaxed);
+                    this.session.set_busy(true);
+                    this.spent.store(true, Relaxed);
+                    this.outlet.set_open(true);
                     if let State::New(starting) = std::mem::replace(&mut this.state, State::Ended) {
                         this.state = State::Starting(starting);
                     }
@@ -114,15 +124,29 @@ impl<'a> Stream for CopyStream<'a> {
                     Ok(rows) => this.state = State::Running(Box::pin(rows)),
                     Err(error) => return Poll::Ready(Some(Err(this.failed(error)))),
                 },
-                State::Running(rows) => match ready!(rows.poll_next_unpin(context)) {
-                    Some(Ok(message)) => this.message = message,
-                    Some(Err(error)) => return Poll::Ready(Some(Err(this.failed(error)))),
-                    None => {
-                        let last = this.encoder.finish();
-                        this.end(last.is_ok());
-                        return Poll::Ready(last.transpose());
+                State::Running(rows) => {
+                    if let Poll::Ready(Some(piece)) = this.outlet.poll_next(context) {
+                        this.piece = piece;
+                        continue;
                     }
-                },
+                    match ready!(rows.poll_next_unpin(context)) {
+                        Some(Ok(_)) => {
+                            let error = Error::new(Reason::InternalError, "rows of a copy went astray");
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        Some(Err(error)) => return Poll::Ready(Some(Err(this.failed(error)))),
+                        None => this.state = State::Draining,
+                    }
+                }
+                State::Draining => {
+                    if let Some(piece) = this.outlet.next_ready() {
+                        this.piece = piece;
+                        continue;
+                    }
+                    let last = this.encoder.finish();
+                    this.end(last.is_ok());
+                    return Poll::Ready(last.transpose());
+                }
                 State::Ended => return Poll::Ready(None),
             }
         }
@@ -132,13 +156,14 @@ impl<'a> Stream for CopyStream<'a> {
 impl Drop for CopyStream<'_> {
     fn drop(&mut self) {
         if matches!(self.state, State::Starting(_) | State::Running(_)) {
-            self.importer.session.cancel_soon();
+            self.session.cancel_soon();
+            self.outlet.close();
         }
     }
 }
 
 impl std::fmt::Debug for CopyStream<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("CopyStream").field("importer", &self.importer).finish_non_exhaustive()
+        formatter.debug_struct("CopyStream").field("session", &self.session).finish_non_exhaustive()
     }
 }

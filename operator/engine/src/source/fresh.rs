@@ -1,7 +1,5 @@
 //! Connections whose transactions see the moment at which they begin.
 
-use std::sync::atomic::AtomicBool;
-
 use super::connect::Connector;
 use super::error::Stage;
 use super::snapshot::{Importer, begin};
@@ -11,7 +9,7 @@ impl Importer {
     /// Connects, with no snapshot to import. [`Importer::begin_anew`] comes before each copy.
     pub async fn connect(connector: &Connector, application_name: &str) -> Result<Self> {
         let session = connector.connect(application_name).await?;
-        Ok(Self { session, application_name: application_name.to_owned(), spent: AtomicBool::new(false) })
+        Self::on(session, application_name)
     }
 
     /// Ends the transaction, with all that a query may have set in it, and begins another one.

@@ -2,12 +2,14 @@
 
 mod connect;
 mod copy;
+mod dial;
 pub mod error;
 mod fresh;
 pub mod privilege;
 mod session;
 mod setting;
 mod snapshot;
+mod tap;
 mod tls;
 
 pub use connect::{Connector, application_name};

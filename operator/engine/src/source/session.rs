@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +14,19 @@ use futures::stream::FuturesUnordered;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::truncate;
 use pgexport_api::source::Server;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_postgres::tls::TlsStream;
+use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Connection, Row, Socket};
+use tokio_postgres::{CancelToken, Client, Connection, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::connect::{Address, Greeting, MAX_APPLICATION_NAME};
 use super::error::{Stage, classify};
-use super::setting;
+use super::tap::{Outlet, Tap};
+use super::{dial, setting};
 use crate::error::{Error, Result};
 
 /// How long a request to cancel may take, and a connection to say goodbye.
@@ -35,6 +39,8 @@ pub struct Session {
     address: Address,
     canceller: Canceller,
     state: Arc<State>,
+    /// Where rows of a COPY come out, for whoever copies.
+    pub(super) outlet: Option<Outlet>,
     /// Known from the first moment after the login.
     pub(super) greeting: Option<Greeting>,
     _ends_the_task: DropGuard,
@@ -53,19 +59,45 @@ struct State {
     cause: Mutex<Option<(Reason, Option<String>, String)>>,
 }
 
-/// Cancels what runs on a connection, over a connection of its own.
+/// Encrypts connections to one host.
+#[derive(Clone)]
+pub(super) struct Encryption {
+    pub(super) tls: MakeRustlsConnect,
+    pub(super) host: String,
+}
+
+impl Encryption {
+    /// What encrypts the next connection.
+    pub(super) fn connect<S>(&self) -> <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(connect) = MakeTlsConnect::<S>::make_tls_connect(&mut self.tls.clone(), &self.host);
+        connect
+    }
+}
+
+/// Cancels what runs on a connection, over a connection of its own to the same instance.
 #[derive(Clone)]
 struct Canceller {
     token: CancelToken,
-    tls: MakeRustlsConnect,
+    encryption: Encryption,
+    peer: SocketAddr,
+    address: Address,
 }
 
 impl Canceller {
-    async fn cancel(self) -> Result<(), Option<tokio_postgres::Error>> {
-        match tokio::time::timeout(GOODBYE, self.token.cancel_query(self.tls)).await {
-            Ok(sent) => sent.map_err(Some),
-            Err(_) => Err(None),
-        }
+    async fn cancel(self) -> Result<()> {
+        let unanswered = || {
+            let message = format!("{} did not answer to a cancellation", self.address);
+            Error::new(Reason::DatabaseUnreachable, message)
+        };
+        let cancelling = async {
+            let stream = dial::peer(self.peer).await.map_err(|error| unanswered().with_source(error))?;
+            let sent = self.token.cancel_query_raw(stream, self.encryption.connect::<TcpStream>()).await;
+            sent.map_err(|error| classify(error, Stage::Connect, &self.address, "cancelling the query"))
+        };
+        tokio::time::timeout(GOODBYE, cancelling).await.unwrap_or_else(|_| Err(unanswered()))
     }
 }
 
@@ -73,15 +105,18 @@ impl Session {
     /// Drives the connection by a task of its own.
     pub(super) fn start<T>(
         client: Client,
-        connection: Connection<Socket, T>,
-        tls: MakeRustlsConnect,
+        connection: Connection<Tap<TcpStream>, T>,
+        encryption: Encryption,
+        peer: SocketAddr,
+        outlet: Outlet,
         address: Address,
     ) -> Self
     where
         T: TlsStream + Unpin + Send + 'static,
     {
         let state = Arc::new(State::default());
-        let canceller = Canceller { token: client.cancel_token(), tls };
+        let canceller =
+            Canceller { token: client.cancel_token(), encryption, peer, address: address.clone() };
         let dropped = CancellationToken::new();
         let ends_the_task = dropped.clone().drop_guard();
         tokio::spawn({
@@ -96,7 +131,15 @@ impl Session {
                 state.closed.cancel();
             }
         });
-        Self { client, address, canceller, state, greeting: None, _ends_the_task: ends_the_task }
+        Self {
+            client,
+            address,
+            canceller,
+            state,
+            outlet: Some(outlet),
+            greeting: None,
+            _ends_the_task: ends_the_task,
+        }
     }
 
     /// The server, as it was at the login.
@@ -107,13 +150,7 @@ impl Session {
 
     /// Cancels what runs on this connection. The server does not tell whether something ran.
     pub async fn cancel(&self) -> Result<()> {
-        self.canceller.clone().cancel().await.map_err(|error| match error {
-            Some(error) => classify(error, Stage::Connect, &self.address, "cancelling the query"),
-            None => Error::new(
-                Reason::DatabaseUnreachable,
-                format!("{} did not answer to a cancellation", self.address),
-            ),
-        })
+        self.canceller.clone().cancel().await
     }
 
     /// Waits until the connection is over, and says why.
@@ -235,7 +272,7 @@ impl fmt::Debug for Session {
 
 /// Moves bytes until the connection is over, or the session is dropped. `None`: the session was dropped first.
 async fn drive<T>(
-    mut connection: Connection<Socket, T>,
+    mut connection: Connection<Tap<TcpStream>, T>,
     state: &State,
     canceller: Canceller,
     dropped: CancellationToken,

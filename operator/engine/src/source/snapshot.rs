@@ -9,6 +9,7 @@ use pgexport_api::source::Server;
 use super::connect::Connector;
 use super::error::Stage;
 use super::session::Session;
+use super::tap::Outlet;
 use crate::error::{Error, Result};
 use crate::plan::Snapshot;
 
@@ -101,9 +102,21 @@ pub struct Importer {
     pub(super) application_name: String,
     /// Whether a copy failed or was dropped midway, so that its transaction is of no use any more.
     pub(super) spent: AtomicBool,
+    /// Where the rows of a copy come out.
+    pub(super) outlet: Outlet,
 }
 
 impl Importer {
+    /// An importer on a connection that has begun nothing.
+    pub(super) fn on(mut session: Session, application_name: &str) -> Result<Self> {
+        let outlet = session
+            .outlet
+            .take()
+            .ok_or_else(|| Error::new(Reason::InternalError, "a session has two importers"))?;
+        let application_name = application_name.to_owned();
+        Ok(Self { session, application_name, spent: AtomicBool::new(false), outlet })
+    }
+
     /// Connects, and begins a transaction with the snapshot.
     ///
     /// # Errors
@@ -136,7 +149,7 @@ impl Importer {
                 "this connection sees another snapshot under the id of the holder's: it leads to another instance",
             ));
         }
-        Ok(Self { session, application_name: application_name.to_owned(), spent: AtomicBool::new(false) })
+        Self::on(session, application_name)
     }
 
     /// The name under which the server shows the next copy.
