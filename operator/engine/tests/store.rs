@@ -11,7 +11,7 @@ use pgexport_engine::Result;
 use pgexport_engine::output::{Crc64NvmeHasher, FileWriter};
 use pgexport_engine::store::{Put, PutMode, Store};
 use sha2::{Digest, Sha256};
-use support::{Backend, noise};
+use support::{Backend, PREFIX, noise};
 
 const TYPE: &str = "application/octet-stream";
 
@@ -41,6 +41,8 @@ on_every_backend! {
     keys_are_listed_in_order_by_prefix_and_deeply
     keys_with_odd_characters_come_back_as_they_are
     what_is_not_there_is_none_or_a_failure_that_names_it
+    files_are_removed_in_any_number_and_no_others
+    uploads_that_nobody_finished_are_found_by_prefix_and_given_up
     a_probe_leaves_nothing
 }
 
@@ -182,6 +184,51 @@ async fn what_is_not_there_is_none_or_a_failure_that_names_it(backend: &Backend)
     let error = whole(store.as_ref(), "none/such").await.unwrap_err();
     assert_eq!(error.reason(), Reason::StoreError);
     assert!(error.to_string().contains("none/such"), "{error}");
+}
+
+async fn files_are_removed_in_any_number_and_no_others(backend: &Backend) {
+    let store = backend.store();
+    let keys: Vec<String> = (0..1010).map(|number| format!("many/{number}/ä file")).collect();
+    for keep in ["many/0/other", "kept"] {
+        store.put(keep, "x".into(), TYPE, PutMode::Create).await.unwrap();
+    }
+    let puts = keys.iter().map(|key| store.put(key, "x".into(), TYPE, PutMode::Create));
+    futures::stream::iter(puts).buffer_unordered(16).try_collect::<Vec<_>>().await.unwrap();
+    for _ in 0..2 {
+        store.delete(&keys).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), ["kept", "many/0/other"], "removing twice is no error");
+    }
+    store.delete(&["many/0/other".to_owned()]).await.unwrap();
+    if let Backend::Volume { folder } = backend {
+        assert!(!folder.path().join(PREFIX).join("many").exists(), "empty folders go too");
+        store.delete(&["kept".to_owned()]).await.unwrap();
+        assert!(folder.path().join(PREFIX).is_dir(), "but for the store's own");
+    }
+}
+
+/// A killed process gives nothing up: forgetting is as near as a test comes.
+async fn uploads_that_nobody_finished_are_found_by_prefix_and_given_up(backend: &Backend) {
+    let store = backend.store();
+    let keys = ["a/file-1.json", "a/deep/file-2.json", "ab/file-3.json", "file-4.json"];
+    for key in keys {
+        let mut writer = FileWriter::begin(store.as_ref(), key, TYPE).await.unwrap();
+        writer.write(noise(9 << 20).into()).await.unwrap();
+        std::mem::forget(writer.finish().await.unwrap());
+    }
+    let found = async |prefix| -> Vec<String> {
+        store.uploads(prefix).await.unwrap().into_iter().map(|upload| upload.key).collect()
+    };
+    assert_eq!(found("a/").await, ["a/deep/file-2.json", "a/file-1.json"]);
+    assert_eq!(found("a").await.len(), 3);
+    assert_eq!(found("").await.len(), 4);
+    assert_eq!(found("none/").await, Vec::<String>::new());
+    for upload in store.uploads("a/").await.unwrap() {
+        store.abort_upload(&upload).await.unwrap();
+        store.abort_upload(&upload).await.unwrap();
+    }
+    assert_eq!(found("").await, ["ab/file-3.json", "file-4.json"]);
+    assert_eq!(backend.left_behind().await.len(), 2);
+    assert_eq!(backend.visible().await, Vec::<String>::new());
 }
 
 async fn a_probe_leaves_nothing(backend: &Backend) {

@@ -87,3 +87,41 @@ async fn an_upload_is_aborted_though_nobody_waited_for_its_beginning() {
     upload.abort().await;
     assert_eq!(backend.left_behind().await, Vec::<String>::new());
 }
+
+/// A server that knows no `DeleteObjects`: each connection whose first request is one is answered 501.
+#[tokio::test]
+async fn objects_are_removed_one_by_one_where_the_server_takes_no_more() {
+    let backend = Backend::s3().await;
+    let Backend::S3 { peers, bucket } = &backend else { unreachable!() };
+    let (server, listener) = (peers.s3.host, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = [0; 512];
+                let length = client.read(&mut head).await.unwrap();
+                let line = head[..length].split(|byte| *byte == b'\r').next().unwrap_or_default();
+                if line.starts_with(b"POST") && line.windows(6).any(|query| query == b"delete") {
+                    let answer =
+                        b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let _ = client.write_all(answer).await;
+                    let _ = client.shutdown().await;
+                    // A connection that is closed on bytes unread may lose the answer.
+                    let _ = copy(&mut client, &mut tokio::io::sink()).await;
+                    return;
+                }
+                let mut server = TcpStream::connect(server).await.unwrap();
+                server.write_all(&head[..length]).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    for key in ["a", "b", "c"] {
+        backend.store().put(key, "x".into(), "x/y", PutMode::Create).await.unwrap();
+    }
+    let target = Target::S3(S3 { endpoint, ..s3_target(peers, bucket) });
+    let store = store::open(&target, backend.secrets(), &Volumes::mounted("/")).unwrap();
+    store.delete(&["a", "b", "none"].map(str::to_owned)).await.unwrap();
+    assert_eq!(backend.visible().await, ["from us/c"]);
+}

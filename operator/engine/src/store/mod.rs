@@ -46,6 +46,16 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Begins a file.
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>>;
 
+    /// Removes files; those that are not there are no error. On a volume the folders that they leave empty go too, up to the
+    /// store's own.
+    async fn delete(&self, keys: &[String]) -> Result<()>;
+
+    /// The uploads to keys that begin with `prefix`, in order, that were begun and neither finished nor given up.
+    async fn uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>>;
+
+    /// Gives up an upload, whoever began it. One that is gone is no error.
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<()>;
+
     /// Tries what a delivery needs, and leaves nothing behind: an upload that is aborted. With `reading`, also what a
     /// staging needs: listing and reading.
     async fn probe(&self, reading: bool) -> Result<()>;
@@ -67,6 +77,15 @@ pub enum Put {
     Written,
     /// With [`PutMode::Create`]: another one was there, and is left as it was.
     Exists,
+}
+
+/// An upload that somebody has begun.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenUpload {
+    /// The key of the file that it is to become.
+    pub key: String,
+    /// The store's name for it.
+    pub id: String,
 }
 
 /// A file that is being written. Giving up takes requests, which a destructor cannot send: whoever holds an upload either

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::truncate;
@@ -14,6 +14,9 @@ use crate::error::Error;
 /// The longest piece of somebody else's text that goes into a message, in bytes.
 const MAX_FOREIGN: usize = 300;
 
+/// Where only the code is known.
+const STATUS_OF_NONE: u16 = 0;
+
 /// The right that a request needs, by its name in policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -21,6 +24,8 @@ pub(super) enum Action {
     Abort,
     Get,
     List,
+    ListUploads,
+    Delete,
 }
 
 impl Action {
@@ -30,6 +35,8 @@ impl Action {
             Self::Abort => "s3:AbortMultipartUpload",
             Self::Get => "s3:GetObject",
             Self::List => "s3:ListBucket",
+            Self::ListUploads => "s3:ListBucketMultipartUploads",
+            Self::Delete => "s3:DeleteObject",
         }
     }
 }
@@ -75,6 +82,7 @@ fn reason(code: Option<&str>, status: u16) -> Reason {
             Reason::ChecksumMismatch
         }
         ("KeyTooLongError", _) => Reason::InvalidSpec,
+        ("NotImplemented", _) | (_, 501) => Reason::AccessDenied,
         ("SlowDown" | "RequestTimeout" | "ServiceUnavailable" | "InternalError", _) | (_, 500..) => {
             Reason::StoreError
         }
@@ -121,6 +129,11 @@ impl Place {
                 format!("a request to {} cannot be made: {}", self.name(), chain(error)),
             ),
         }
+    }
+
+    /// What it means that one key of a request for many was refused.
+    pub(super) fn refused_key(&self, action: Action, key: &str, error: &ErrorMetadata) -> Error {
+        self.refused(action, key, error, STATUS_OF_NONE, None, None)
     }
 
     fn refused<E: ProvideErrorMetadata>(
@@ -199,6 +212,9 @@ impl Place {
                 Some(secret) => format!("correct the keys in Secret {secret}"),
                 None => "check the role of the ExportSink's service account".to_owned(),
             }),
+            (Reason::AccessDenied, Some("NotImplemented"), _) => {
+                Some(format!("use a server that knows what {} allows", action.as_str()))
+            }
             (Reason::AccessDenied, ..) => Some(match owner {
                 Some(owner) => format!(
                     "grant {} on the bucket's prefix, and check that account {owner}, the expectedBucketOwner, owns bucket {bucket}",
@@ -296,6 +312,7 @@ mod tests {
             (Some("AccessDenied"), 403, Reason::AccessDenied),
             (None, 403, Reason::AccessDenied),
             (Some("BadDigest"), 400, Reason::ChecksumMismatch),
+            (Some("NotImplemented"), 501, Reason::AccessDenied),
             (Some("SlowDown"), 503, Reason::StoreError),
             (Some("InternalError"), 500, Reason::StoreError),
             (Some("RequestTimeout"), 400, Reason::StoreError),

@@ -4,6 +4,7 @@ mod client;
 mod credentials;
 mod error;
 mod read;
+mod remove;
 mod upload;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use futures::stream::BoxStream;
 use pgexport_api::sink::S3;
 
 use self::error::{Action, Place};
-use super::{MAX_DOCUMENT, Put, PutMode, Store, Upload};
+use super::{MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
@@ -191,6 +192,18 @@ impl Store for S3Store {
 
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {
         Ok(Box::new(upload::S3Upload::new(self.clone(), self.key(key), media_type.to_owned())))
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<()> {
+        remove::delete(self, keys).await
+    }
+
+    async fn uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
+        remove::uploads(self, prefix).await
+    }
+
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<()> {
+        upload::abort(self, &self.key(&upload.key), &upload.id).await
     }
 
     async fn probe(&self, reading: bool) -> Result<()> {

@@ -192,7 +192,8 @@ async fn store_part(
         .build())
 }
 
-async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
+/// Gives up an upload by its full key and its id.
+pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
     let answer = store
         .client
         .abort_multipart_upload()
