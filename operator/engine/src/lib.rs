@@ -1,9 +1,11 @@
 //! pgexport's data plane. It reads PostgreSQL under one exported snapshot, in parallel chunks ([`source`], [`plan`]),
 //! decodes and encodes rows ([`decode`], [`encode`]), writes files to object stores and folders ([`store`], [`output`]),
-//! stages and transfers them ([`staging`], [`transfer`]), and seals each delivery with a manifest ([`manifest`]).
+//! stages and transfers them ([`staging`], [`transfer`]), seals each delivery with a manifest ([`manifest`]), and removes
+//! what a run has left ([`cleanup`]).
 //!
 //! Workers in a cluster and `pgexport run` on a laptop are two fronts of this one engine. It knows no Kubernetes client.
 
+pub mod cleanup;
 pub mod decode;
 pub mod encode;
 pub mod error;

@@ -6,7 +6,11 @@
 //! {namespace}/{name}/{uid}/{attempt}/plan.json
 //! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}-{writer}.{extension}
 //! {namespace}/{name}/{uid}/{attempt}/chunks/{index}.json
+//! {namespace}/{name}/{uid}/transfers/{attempt}-{random}
 //! ```
+//!
+//! The last is an empty object for each transfer that was begun and has not ended well: while there is one, the sink may
+//! hold something unfinished.
 //!
 //! Where each chunk sees a moment of its own, chunks are not bound to an attempt: plan and sidecars lie above the attempts'
 //! folders, `{namespace}/{name}/{uid}/plan.json` and `{namespace}/{name}/{uid}/chunks/{index}.json`, and each attempt goes on
@@ -20,7 +24,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use pgexport_api::job::{Consistency, FormatType};
-use pgexport_api::order::RunOrder;
+use pgexport_api::order::{RunIdentity, RunOrder};
 use pgexport_api::reason::Reason;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,9 @@ const READS: usize = 16;
 
 const JSON: &str = "application/json";
 
+/// The folder of a run's marks, below the run's own.
+const TRANSFERS: &str = "transfers/";
+
 /// The staging of one attempt.
 #[derive(Clone, Debug)]
 pub struct Staging {
@@ -46,8 +53,15 @@ pub struct Staging {
     root: String,
     /// What the keys of this attempt's bodies begin with.
     attempt: String,
+    /// What the keys of marks begin with.
+    marks: String,
     format: FormatType,
 }
+
+/// A transfer that was begun.
+#[derive(Debug)]
+#[must_use]
+pub struct Mark(String);
 
 /// What is known of a chunk that is finished.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -91,14 +105,14 @@ impl Staging {
     /// The staging of an order's attempt.
     #[must_use]
     pub fn open(store: Arc<dyn Store>, order: &RunOrder) -> Self {
-        let run = &order.run;
-        let all = format!("{}/{}/{}/", run.namespace, run.name, run.uid);
-        let attempt = format!("{all}{}/", run.attempt);
+        let all = folder_of(&order.run);
+        let attempt = format!("{all}{}/", order.run.attempt);
+        let marks = format!("{all}{TRANSFERS}{}-", order.run.attempt);
         let root = match order.consistency {
             Consistency::Snapshot => attempt.clone(),
             Consistency::PerChunk => all,
         };
-        Self { store, root, attempt, format: order.format.format_type }
+        Self { store, root, attempt, marks, format: order.format.format_type }
     }
 
     /// Writes the plan, unless there is one. [`Put::Exists`]: another worker has planned otherwise.
@@ -132,7 +146,7 @@ impl Staging {
             FormatType::Json | FormatType::Ndjson => "ndjson",
             FormatType::Csv => "csv",
         };
-        let writer = RandomState::new().hash_one(chunk) >> 32;
+        let writer = random();
         let key =
             format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.attempt, dataset.name, planned.part);
         FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
@@ -183,6 +197,18 @@ impl Staging {
         Ok(sidecars.into_iter().flatten().collect())
     }
 
+    /// Notes that a transfer begins; [`Staging::unmark`] takes it back.
+    pub async fn mark(&self) -> Result<Mark> {
+        let key = format!("{}{:08x}", self.marks, random());
+        self.store.put(&key, Bytes::new(), "application/octet-stream", PutMode::Replace).await?;
+        Ok(Mark(key))
+    }
+
+    /// Notes that a transfer has ended, and has left nothing unfinished.
+    pub async fn unmark(&self, mark: Mark) -> Result<()> {
+        self.store.delete(&[mark.0]).await
+    }
+
     /// A chunk's body.
     pub async fn body(&self, sidecar: &Sidecar) -> Result<BoxStream<'static, Result<Bytes>>> {
         self.store.read(&sidecar.key).await
@@ -215,6 +241,21 @@ impl Staging {
             format!("{} is of version {version}, which this worker does not know", self.store.uri(key));
         Error::new(Reason::InternalError, message).with_hint("run all workers of one attempt from one image")
     }
+}
+
+/// What the keys of everything that a run stages begin with.
+pub(crate) fn folder_of(run: &RunIdentity) -> String {
+    format!("{}/{}/{}/", run.namespace, run.name, run.uid)
+}
+
+/// Whether a key is a [`Mark`]'s, in the folder of its run.
+pub(crate) fn is_mark(key: &str, folder: &str) -> bool {
+    key.strip_prefix(folder).is_some_and(|name| name.starts_with(TRANSFERS))
+}
+
+/// Eight hexadecimal digits' worth of chance.
+fn random() -> u64 {
+    RandomState::new().hash_one(()) >> 32
 }
 
 /// The chunk with this index.

@@ -45,9 +45,10 @@ pub async fn run(
     let (plan, sidecars) = complete(&staging).await?;
     progress.planned(u32::try_from(sidecars.len()).unwrap_or(u32::MAX));
 
+    let mark = staging.mark().await?;
     let delivery = Delivery::new(sink.clone(), order);
     let stop = cancel.child_token();
-    let transfer = Transfer { order, staging, sink, delivery: &delivery, progress, stop: &stop };
+    let transfer = Transfer { order, staging: &staging, sink, delivery: &delivery, progress, stop: &stop };
     let files = files(order.files.layout, &plan, &sidecars);
     let mut files = stream::iter(files.iter().map(|file| transfer.file(file)))
         .buffer_unordered(order.parallelism.max(1) as usize);
@@ -67,7 +68,12 @@ pub async fn run(
         delivery.abort().await;
         return Err(error);
     }
-    delivery.commit(order, &plan, export(&plan, &sidecars), cancel).await
+    let delivered = delivery.commit(order, &plan, export(&plan, &sidecars), cancel).await?;
+    if let Err(error) = staging.unmark(mark).await {
+        // Only what the cleanup can say of a sink that it may not look into gets less exact.
+        tracing::warn!(%error, "the mark of this transfer stays in the staging");
+    }
+    Ok(delivered)
 }
 
 /// The plan, and the sidecars of all its chunks.
@@ -140,7 +146,7 @@ fn export(plan: &Plan, sidecars: &[Sidecar]) -> Export {
 
 struct Transfer<'a> {
     order: &'a RunOrder,
-    staging: Staging,
+    staging: &'a Staging,
     sink: Arc<dyn Store>,
     delivery: &'a Delivery,
     progress: &'a Progress,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests too")]
 
+#[path = "export/cleanup.rs"]
+mod cleanup;
 #[path = "export/expect.rs"]
 mod expect;
 #[path = "export/per_chunk.rs"]

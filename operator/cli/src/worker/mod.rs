@@ -17,7 +17,7 @@ use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::secret::MountedSecrets;
 use pgexport_engine::store::Volumes;
-use pgexport_engine::{Error, probe, transfer};
+use pgexport_engine::{Error, cleanup, probe, transfer};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,8 @@ enum Subtask {
     },
     /// Deliver what is staged.
     Transfer,
+    /// Remove what a run that has ended has left.
+    Cleanup,
     /// Try an ExportSource or an ExportSink.
     Probe,
 }
@@ -130,6 +132,9 @@ async fn work(
         }
         (Subtask::Transfer, Task::Run(order)) => {
             transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)
+        }
+        (Subtask::Cleanup, Task::Cleanup(order)) => {
+            cleanup::run(&order, secrets, &volumes, &cancel).await.map(Outcome::Cleaned)
         }
         (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets)
             .await

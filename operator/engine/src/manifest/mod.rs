@@ -211,6 +211,17 @@ impl Manifest {
         }
     }
 
+    /// Reads a manifest; `None` where it is not one that this code knows.
+    #[must_use]
+    pub fn read(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(text).ok().filter(|manifest| manifest.version == MANIFEST_VERSION)
+    }
+
+    /// The data files' paths, relative to the manifest.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.datasets.iter().flat_map(|dataset| &dataset.files).map(|file| file.path.as_str())
+    }
+
     /// How many data files there are.
     #[must_use]
     pub fn files(&self) -> u32 {

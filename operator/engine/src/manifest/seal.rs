@@ -193,8 +193,9 @@ impl Success {
         (&self.namespace, &self.name, &self.spec_sha256) == (&run.namespace, &run.name, &run.spec_sha256)
     }
 
-    /// `None` where it is not one of ours, such as Spark's, which is empty.
-    fn read(text: &[u8]) -> Option<Self> {
+    /// Reads it; `None` where it is not one of ours, such as Spark's, which is empty.
+    #[must_use]
+    pub fn read(text: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Self>(text).ok().filter(|success| success.version == SUCCESS_VERSION)
     }
 

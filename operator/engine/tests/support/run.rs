@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Backend;
 
-/// The staging's folder of [`order`].
+/// The staging's folder of the run of [`order`].
+pub const RUN: &str = "shop/nightly/0b0c1d2e-0000-4000-8000-000000000000/";
+
+/// The staging's folder of the attempt of [`order`].
 pub const STAGED: &str = "shop/nightly/0b0c1d2e-0000-4000-8000-000000000000/2/";
 
 /// The files' folder of [`order`].

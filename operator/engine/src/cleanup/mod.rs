@@ -1,0 +1,197 @@
+//! Removes what a run that has ended has left, in its staging and at its location. What is delivered stays, and so does
+//! whatever is not this run's.
+//!
+//! It may be run at any time after the run's pods have ended, and again: it looks at what is there, and ends the same.
+
+mod choice;
+mod token;
+
+use std::sync::Arc;
+
+use pgexport_api::naming::short_uid;
+use pgexport_api::order::CleanupOrder;
+use pgexport_api::reason::Reason;
+use pgexport_api::report::{Cleaned, truncate};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use self::choice::{Choice, Found, choose};
+use self::token::Tokens;
+use crate::error::{Error, Result};
+use crate::manifest::{MANIFEST, Manifest, SUCCESS, Success};
+use crate::secret::Secrets;
+use crate::staging;
+use crate::store::{self, Store, Volumes};
+
+/// The longest [`Cleaned::remains`], in bytes.
+const MAX_REMAINS: usize = 1024;
+
+/// Cleans up after a run. Where a store refuses to let be seen or removed what may be left, [`Cleaned::remains`] says so.
+///
+/// # Errors
+/// What the stores say, but for a refusal, and [`Reason::Interrupted`] when it is cancelled.
+pub async fn run(
+    order: &CleanupOrder,
+    secrets: Arc<dyn Secrets>,
+    volumes: &Volumes,
+    cancel: &CancellationToken,
+) -> Result<Cleaned> {
+    let interrupted = || Err(Error::new(Reason::Interrupted, "the cleanup was stopped before it was done"));
+    cancel.run_until_cancelled(clean(order, secrets, volumes)).await.unwrap_or_else(interrupted)
+}
+
+async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volumes) -> Result<Cleaned> {
+    let folder = staging::folder_of(&order.run);
+    let mut cleaned = Cleaned::default();
+    let mut remains = Vec::new();
+    let staging = match &order.staging {
+        None => None,
+        Some(staging) => {
+            let store = store::open(&staging.target, Arc::clone(&secrets), volumes)?;
+            let mut sweep = Sweep::new(store.as_ref(), &folder);
+            let marks = sweep.staging().await?;
+            remains.extend(sweep.end(&order.run.uid, &mut cleaned));
+            Some((store, marks))
+        }
+    };
+    // The marks of transfers tell whether anything can be left at the location: they go when it has been looked at.
+    let may_hold =
+        staging.as_ref().is_none_or(|(_, marks)| marks.as_ref().is_none_or(|marks| !marks.is_empty()));
+
+    let sink = store::open(&order.sink.target, secrets, volumes)?;
+    let mut sweep = Sweep::new(sink.as_ref(), &order.path);
+    sweep.location(order).await?;
+    remains.extend(sweep.end(&order.run.uid, &mut cleaned).filter(|_| may_hold));
+
+    if let Some((store, Some(marks))) = staging {
+        let mut sweep = Sweep::new(store.as_ref(), &folder);
+        sweep.remove(marks).await?;
+        remains.extend(sweep.end(&order.run.uid, &mut cleaned));
+    }
+    if !remains.is_empty() {
+        cleaned.remains = Some(truncate(&remains.join(". "), MAX_REMAINS).to_owned());
+    }
+    Ok(cleaned)
+}
+
+/// Removing from one store, below one folder.
+struct Sweep<'a> {
+    store: &'a dyn Store,
+    /// Ends in `/`.
+    folder: &'a str,
+    objects: u64,
+    uploads: u64,
+    /// Why something may be left.
+    trouble: Option<String>,
+}
+
+impl<'a> Sweep<'a> {
+    const fn new(store: &'a dyn Store, folder: &'a str) -> Self {
+        Self { store, folder, objects: 0, uploads: 0, trouble: None }
+    }
+
+    /// Adds up, and says what may be left.
+    fn end(self, uid: &str, cleaned: &mut Cleaned) -> Option<String> {
+        cleaned.objects = cleaned.objects.saturating_add(self.objects);
+        cleaned.uploads = cleaned.uploads.saturating_add(self.uploads);
+        self.trouble.map(|trouble| {
+            format!(
+                "{} may hold files and unfinished uploads whose names contain {}-: {trouble}; {}",
+                self.store.uri(self.folder),
+                short_uid(uid),
+                Reason::PartialOutputRemains.hint()
+            )
+        })
+    }
+
+    /// Takes a refusal for an answer.
+    fn unless_refused<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.reason() == Reason::AccessDenied => {
+                self.trouble.get_or_insert_with(|| error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes all but the marks of transfers, and returns these; `None` where they cannot be seen.
+    async fn staging(&mut self) -> Result<Option<Vec<String>>> {
+        self.give_up_uploads(|_| true).await?;
+        let listed = self.store.list(self.folder).await;
+        let Some(keys) = self.unless_refused(listed)? else { return Ok(None) };
+        let (marks, keys) = keys.into_iter().partition(|key| staging::is_mark(key, self.folder));
+        self.remove(keys).await?;
+        Ok(Some(marks))
+    }
+
+    /// Removes what the run has left where it delivers.
+    async fn location(&mut self, order: &CleanupOrder) -> Result<()> {
+        let tokens = Tokens::of(order);
+        self.give_up_uploads(|name| tokens.name(name) || name == MANIFEST || name == SUCCESS).await?;
+        let listed = self.store.list(self.folder).await;
+        let Some(keys) = self.unless_refused(listed)? else { return Ok(()) };
+        let keys: Vec<String> =
+            keys.iter().filter_map(|key| key.strip_prefix(self.folder).map(str::to_owned)).collect();
+        let Some(success) = self.document(&keys, SUCCESS).await? else { return Ok(()) };
+        let Some(manifest) = self.document(&keys, MANIFEST).await? else { return Ok(()) };
+        let success = success.as_deref().and_then(Success::read);
+        let sha256 = manifest.as_deref().map(|text| hex::encode(Sha256::digest(text))).unwrap_or_default();
+        let manifest = manifest.as_deref().and_then(Manifest::read);
+        let found = Found {
+            keys: &keys,
+            success: success.as_ref(),
+            manifest: manifest.as_ref().map(|manifest| (manifest, sha256.as_str())),
+        };
+        match choose(&order.run.uid, &tokens, &found) {
+            Choice::Remove(keys) => {
+                let keys = keys.iter().map(|key| format!("{}{key}", self.folder)).collect();
+                self.remove(keys).await
+            }
+            Choice::Untold => {
+                let manifest = self.store.uri(&format!("{}{MANIFEST}", self.folder));
+                let trouble = format!(
+                    "{manifest} is not the one that {SUCCESS} tells of, so what is delivered is not known"
+                );
+                self.trouble.get_or_insert(trouble);
+                Ok(())
+            }
+        }
+    }
+
+    /// A document of the folder, if it is among `keys`. The outer `None`: it cannot be read.
+    async fn document(&mut self, keys: &[String], name: &str) -> Result<Option<Option<bytes::Bytes>>> {
+        if !keys.iter().any(|key| key == name) {
+            return Ok(Some(None));
+        }
+        let read = self.store.get(&format!("{}{name}", self.folder)).await;
+        self.unless_refused(read)
+    }
+
+    /// Gives up the uploads whose names below the folder are wanted.
+    async fn give_up_uploads(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let listed = self.store.uploads(self.folder).await;
+        for upload in self.unless_refused(listed)?.unwrap_or_default() {
+            if !upload.key.strip_prefix(self.folder).is_some_and(&is_wanted) {
+                continue;
+            }
+            let given_up = self.store.abort_upload(&upload).await;
+            if self.unless_refused(given_up)?.is_some() {
+                self.uploads += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, keys: Vec<String>) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let removed = self.store.delete(&keys).await;
+        if self.unless_refused(removed)?.is_some() {
+            self.objects = self.objects.saturating_add(keys.len() as u64);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! What killed exports leave, and what is left of it when it has been cleaned up.
+
+use pgexport_engine::cleanup;
+
+use super::*;
+
+/// Runs until a chunk waits and others are on their way, and kills it.
+async fn killed_at_the_gate(room: &Room, order: RunOrder) {
+    let gate = room.database.admin().await.unwrap();
+    gate.execute("SELECT pg_advisory_lock(1)", &[]).await.unwrap();
+    let run = tokio::spawn(export::run(room.context(order, 0)));
+    at_the_gate(room).await;
+    // The others' files are finished by then, and wait for the gated one.
+    for _ in 0..200 {
+        if left(room).await > 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
+}
+
+/// Open uploads at the customer, and whatever is in the staging.
+async fn left(room: &Room) -> usize {
+    let s3 = &room.peers.s3;
+    s3.open_uploads(&room.customer).await.unwrap().len()
+        + s3.open_uploads(&room.staging).await.unwrap().len()
+        + s3.list(&room.staging, "").await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_export_leaves_nothing_once_it_is_cleaned_up() {
+    for staged in [false, true] {
+        let room = Room::new("killed").await;
+        let order = room.order(GATED, staged);
+        killed_at_the_gate(&room, order.clone()).await;
+        assert!(left(&room).await > 1, "the test sees what is left behind");
+        let context = room.context(order.clone(), 0);
+        let cleaned =
+            cleanup::run(&order.cleanup(), context.secrets, &context.volumes, &context.cancel).await.unwrap();
+        assert!(cleaned.objects + cleaned.uploads > 1 && cleaned.remains.is_none(), "{cleaned:?}");
+        assert_eq!(left(&room).await, 0);
+        assert!(room.delivered().await.is_empty());
+        room.database.drop_database().await.unwrap();
+    }
+}
