@@ -75,6 +75,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Whether a namespace is being deleted: Kubernetes makes no pods there any more, and does not say so to their Job.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 # The orders of Jobs. Others' ConfigMaps cannot be listed.
 - apiGroups: [""]
   resources: [configmaps]

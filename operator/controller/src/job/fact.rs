@@ -54,6 +54,8 @@ pub struct JobFacts {
     pub trouble: Option<Trouble>,
     /// What its workers' endpoints said, added up.
     pub progress: Option<WorkerProgress>,
+    /// Whether its namespace is being deleted, where that was asked.
+    pub namespace_is_going: bool,
 }
 
 /// Where a Job stands.
@@ -147,6 +149,7 @@ impl JobFacts {
             trouble: pods.iter().find_map(PodFacts::trouble),
             pods,
             progress: None,
+            namespace_is_going: false,
             state,
             uid,
         }
@@ -195,6 +198,16 @@ impl JobFacts {
     #[must_use]
     pub fn disrupted_pod(&self) -> Option<&PodFacts> {
         self.pods.iter().find(|pod| pod.disrupted && pod.index.unwrap_or(0) == 0)
+    }
+
+    /// Whether pods of it were deleted, have ended, and have no successors. Kubernetes keeps each until there is one, and makes
+    /// none in a namespace that is being deleted, which waits for these pods.
+    #[must_use]
+    pub fn is_left_without_pods(&self) -> bool {
+        let has_ended = |pod: &PodFacts| matches!(pod.container, ContainerState::Ended(_));
+        self.is_live()
+            && self.pods.iter().all(has_ended)
+            && self.pods.iter().any(|pod| pod.deleting.is_some())
     }
 
     /// Whether a pod waits for its container to start, or is not there yet.

@@ -160,6 +160,7 @@ mod tests {
             pods,
             trouble: None,
             progress: None,
+            namespace_is_going: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
@@ -88,6 +88,9 @@ pub async fn facts(
     } else {
         facts
     };
+    if facts.is_left_without_pods() {
+        facts.namespace_is_going = is_going(context, namespace).await?;
+    }
     if facts.state == JobState::Active {
         let is_short = !facts.is_running(now) || !facts.has_started_all();
         if is_short && facts.trouble.is_none() && now > facts.created + PATIENCE {
@@ -98,6 +101,16 @@ pub async fn facts(
         facts.progress = context.progress.last(&facts.uid);
     }
     Ok(facts)
+}
+
+/// Whether the namespace is being deleted.
+async fn is_going(context: &Context, name: &str) -> Result<bool, ReconcileError> {
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let namespace = namespaces
+        .get_metadata_opt(name)
+        .await
+        .map_err(|error| ReconcileError::api("get", format!("Namespace {name}"), error))?;
+    Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
 }
 
 /// Quota, admission and mounts show in Events only, of the Job or of its pods.

@@ -140,6 +140,7 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,
+        namespace_is_going: false,
     }
 }
 

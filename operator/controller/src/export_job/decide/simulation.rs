@@ -289,6 +289,7 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
         pods: vec![pod(ContainerState::Waiting(None))],
         trouble: None,
         progress: None,
+        namespace_is_going: false,
         name,
     }
 }

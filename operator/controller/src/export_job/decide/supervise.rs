@@ -124,6 +124,13 @@ fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
         draft.wake_in(ENDING);
         return;
     }
+    if job.namespace_is_going {
+        let message = format!("Job {} is given up: its namespace is being deleted", job.name);
+        draft.act(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
+        draft.reconciling("Ending", &message);
+        draft.wake_in(ENDING);
+        return;
+    }
     if run.kind == ChildKind::Export && has_outdated_image(draft, job) {
         begin_with_new_image(draft, job);
         return;

@@ -103,6 +103,7 @@ impl Story {
             pods: vec![pod(ContainerState::Waiting(None))],
             trouble: None,
             progress: None,
+            namespace_is_going: false,
             name,
         });
         self.last()

@@ -198,3 +198,13 @@ fn no_deletion_hangs() {
     let (seconds, _) = seconds_to_go(terminating);
     assert!(seconds < 30, "{seconds} s");
 }
+
+#[test]
+fn a_job_in_a_namespace_that_is_being_deleted_is_given_up() {
+    let mut story = Story::exporting(job(&json!({})));
+    story.last().pods = vec![PodFacts { deleting: Some(story.now), ..pod(ended(143, None)) }];
+    assert!(story.last().is_left_without_pods());
+    assert_eq!(story.after(1).actions, [], "its successor is on its way");
+    story.last().namespace_is_going = true;
+    assert!(deletes_all(&story.after(1)));
+}
