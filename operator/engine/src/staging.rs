@@ -156,7 +156,10 @@ impl Staging {
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
         let ChunkRecord { chunk, rows, started, finished, worker } = record;
         let FinishedFile { key, digest, pending } = body;
-        pending.commit().await?;
+        if pending.commit().await? == Put::Exists {
+            let message = format!("{} is there already, under a name that chance gave", self.store.uri(&key));
+            return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
+        }
         let sidecar =
             Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
         let key = self.sidecar_key(chunk);

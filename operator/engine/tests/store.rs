@@ -35,7 +35,7 @@ macro_rules! on_every_backend {
 on_every_backend! {
     a_file_of_any_size_is_invisible_until_it_is_committed_and_then_whole
     a_file_that_is_given_up_leaves_nothing
-    a_file_replaces_an_earlier_one
+    a_file_never_replaces_another_one_and_the_same_bytes_are_as_good
     a_document_is_created_by_exactly_one_of_many
     a_document_can_be_replaced
     keys_are_listed_in_order_by_prefix_and_deeply
@@ -113,14 +113,33 @@ async fn a_file_that_is_given_up_leaves_nothing(backend: &Backend) {
     assert_eq!(backend.left_behind().await, Vec::<String>::new());
 }
 
-async fn a_file_replaces_an_earlier_one(backend: &Backend) {
+async fn a_file_never_replaces_another_one_and_the_same_bytes_are_as_good(backend: &Backend) {
     let store = backend.store();
-    for text in ["first", "second"] {
-        let mut writer = FileWriter::begin(store.as_ref(), "a/file", TYPE).await.unwrap();
-        writer.write(text.into()).await.unwrap();
-        writer.finish().await.unwrap().pending.commit().await.unwrap();
+    let finished = async |key: &str, bytes: Vec<u8>| {
+        let mut writer = FileWriter::begin(store.as_ref(), key, TYPE).await.unwrap();
+        writer.write(bytes.into()).await.unwrap();
+        writer.finish().await.unwrap().pending
+    };
+    let big = noise(9 << 20);
+    let mut altered = big.clone();
+    altered[8_500_000] ^= 1;
+    for (key, bytes, others) in [
+        ("a/file", b"first".to_vec(), vec![b"FIRST".to_vec(), b"first and more".to_vec(), Vec::new()]),
+        ("an empty one", Vec::new(), vec![b"x".to_vec()]),
+        ("a big one", big, vec![altered]),
+    ] {
+        // All are finished before the first is committed, as with workers that know nothing of one another.
+        let (first, late) = (finished(key, bytes.clone()).await, finished(key, bytes.clone()).await);
+        assert_eq!(first.commit().await.unwrap(), Put::Written, "{key}");
+        assert_eq!(late.commit().await.unwrap(), Put::Written, "{key}: its work is done");
+        for other in others {
+            let error = finished(key, other).await.commit().await.unwrap_err();
+            assert_eq!(error.reason(), Reason::StoreError, "{key}: {error}");
+            assert!(error.to_string().contains(&format!("{PREFIX}{key} is there already")), "{error}");
+        }
+        assert!(backend.bytes(key).await == bytes, "{key}");
     }
-    assert_eq!(backend.bytes("a/file").await, b"second");
+    assert_eq!(backend.left_behind().await, Vec::<String>::new());
 }
 
 async fn a_document_is_created_by_exactly_one_of_many(backend: &Backend) {

@@ -11,9 +11,10 @@ use pgexport_api::order::{NamedSink, Target};
 use pgexport_api::reason::Reason;
 use pgexport_api::sink::S3;
 use pgexport_engine::Error;
+use pgexport_engine::output::FileWriter;
 use pgexport_engine::probe;
 use pgexport_engine::secret::{MemorySecrets, Secret, Secrets};
-use pgexport_engine::store::{self, PutMode, Volumes};
+use pgexport_engine::store::{self, Put, PutMode, Volumes};
 use pgexport_peers::{Account, Peers};
 use support::{Backend, PREFIX, allow, s3_target, secrets};
 
@@ -108,5 +109,16 @@ async fn an_account_that_may_only_write_passes_as_sink_and_not_as_staging() {
     let error = store.get("document").await.unwrap_err();
     says(&error, Reason::AccessDenied, &["s3:GetObject", "from us/document"]);
     assert_eq!(peers.s3.list(&bucket, "").await.unwrap().len(), 1);
+
+    for body in ["", "bytes"] {
+        let key = format!("file of {} bytes", body.len());
+        let finished = async || {
+            let mut writer = FileWriter::begin(store.as_ref(), &key, "text/plain").await.unwrap();
+            writer.write(body.into()).await.unwrap();
+            writer.finish().await.unwrap().pending
+        };
+        assert_eq!(finished().await.commit().await.unwrap(), Put::Written);
+        assert_eq!(finished().await.commit().await.unwrap(), Put::Exists, "it cannot be compared");
+    }
     assert_eq!(peers.s3.open_uploads(&bucket).await.unwrap(), []);
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use pgexport_api::order::RunOrder;
+use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Delivered;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::{Export, File, Manifest, PlacedFile, seal};
 use crate::error::{Error, Result};
 use crate::output::FinishedFile;
 use crate::plan::Plan;
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Put, Store};
 
 /// How many files are made visible, or given up, at the same time.
 const COMMITS: usize = 16;
@@ -29,6 +29,8 @@ const COMMITS: usize = 16;
 pub struct Delivery {
     store: Arc<dyn Store>,
     path: String,
+    /// Whether each try writes the same bytes under the same names.
+    repeatable: bool,
     files: Mutex<Vec<DeliveredFile>>,
 }
 
@@ -49,7 +51,8 @@ impl Delivery {
     /// A delivery of this order to its sink's store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, order: &RunOrder) -> Self {
-        Self { store, path: order.path.clone(), files: Mutex::default() }
+        let repeatable = matches!(order.delivery, DeliveryPath::Staged { .. });
+        Self { store, path: order.path.clone(), repeatable, files: Mutex::default() }
     }
 
     /// The key of a data file in the sink's store.
@@ -79,7 +82,7 @@ impl Delivery {
             self.take().into_iter().map(|file| self.place(file)).unzip();
         let stop = cancel.child_token();
         let commits: Vec<BoxFuture<'_, Result<()>>> =
-            pending.into_iter().map(|file| commit_unless(&stop, file).boxed()).collect();
+            pending.into_iter().map(|(key, file)| self.commit_unless(&stop, key, file).boxed()).collect();
         let mut commits = stream::iter(commits).buffer_unordered(COMMITS);
         let mut committed = Ok(());
         while let Some(result) = commits.next().await {
@@ -119,18 +122,36 @@ impl Delivery {
         std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn place(&self, delivered: DeliveredFile) -> (PlacedFile, Box<dyn Pending>) {
+    fn place(&self, delivered: DeliveredFile) -> (PlacedFile, (String, Box<dyn Pending>)) {
         let DeliveredFile { dataset, part, rows, file: FinishedFile { key, digest, pending } } = delivered;
         let path = key.strip_prefix(&self.path).unwrap_or(&key).to_owned();
-        (PlacedFile { dataset, part, file: File { path, rows, digest } }, pending)
+        (PlacedFile { dataset, part, file: File { path, rows, digest } }, (key, pending))
     }
-}
 
-/// Commits a file, or gives it up once another one has failed.
-async fn commit_unless(stop: &CancellationToken, file: Box<dyn Pending>) -> Result<()> {
-    if stop.is_cancelled() {
-        file.abort().await;
-        return Ok(());
+    /// Commits a file, or gives it up once another one has failed.
+    async fn commit_unless(
+        &self,
+        stop: &CancellationToken,
+        key: String,
+        file: Box<dyn Pending>,
+    ) -> Result<()> {
+        if stop.is_cancelled() {
+            file.abort().await;
+            return Ok(());
+        }
+        match file.commit().await? {
+            Put::Written => Ok(()),
+            // An earlier try of this attempt has written it: the name is the attempt's alone.
+            Put::Exists if self.repeatable => Ok(()),
+            Put::Exists => Err(self.not_told(&key)),
+        }
     }
-    file.commit().await
+
+    fn not_told(&self, key: &str) -> Error {
+        let message = format!(
+            "{} is there already, of another pod of this attempt, and cannot be read to be compared",
+            self.store.uri(key)
+        );
+        Error::new(Reason::StoreError, message).with_hint("the next attempt writes under names of its own")
+    }
 }

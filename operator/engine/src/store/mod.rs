@@ -75,7 +75,7 @@ pub enum PutMode {
 pub enum Put {
     /// It is written.
     Written,
-    /// With [`PutMode::Create`]: another one was there, and is left as it was.
+    /// Another one was there, and is left as it was.
     Exists,
 }
 
@@ -111,11 +111,19 @@ pub trait Upload: fmt::Debug + Send {
 /// A file whose every part is stored, and which readers do not see yet.
 #[async_trait]
 pub trait Pending: fmt::Debug + Send {
-    /// Makes it visible, in the place of a file of the same key. On an error it has given up by itself.
-    async fn commit(self: Box<Self>) -> Result<()>;
+    /// Makes it visible, and never takes the place of another file. Where one of the same bytes is there, that is as good
+    /// ([`Put::Written`]). [`Put::Exists`]: one is there, and the store does not let it be compared; this one has given up.
+    /// On an error it has given up too.
+    async fn commit(self: Box<Self>) -> Result<Put>;
 
     /// Gives up, and removes what was stored.
     async fn abort(self: Box<Self>);
+}
+
+/// A file of the same key is there, with other bytes.
+fn other_bytes(uri: &str) -> Error {
+    Error::new(Reason::StoreError, format!("{uri} is there already, with other bytes"))
+        .with_hint("the next attempt writes under names of its own; look for whoever else writes there if it comes again")
 }
 
 fn missing(uri: &str) -> Error {

@@ -77,6 +77,11 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
+    /// A full key as a URI.
+    fn uri_of(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.place.bucket)
+    }
+
     /// What a failed request on a full key means.
     fn failed<E>(&self, action: Action, key: &str, error: &SdkError<E, HttpResponse>) -> Error
     where
@@ -137,7 +142,7 @@ fn is_missing(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
 #[async_trait]
 impl Store for S3Store {
     fn uri(&self, key: &str) -> String {
-        format!("s3://{}/{}", self.place.bucket, self.key(key))
+        self.uri_of(&self.key(key))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {

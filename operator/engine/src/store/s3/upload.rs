@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+};
 use bytes::Bytes;
 use pgexport_api::reason::Reason;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -12,7 +14,7 @@ use super::error::Action;
 use super::{S3Store, client, status};
 use crate::error::{Error, Result};
 use crate::output::Crc64NvmeHasher;
-use crate::store::{PARTS_IN_FLIGHT, Pending, PutMode, Store, Upload};
+use crate::store::{PARTS_IN_FLIGHT, Pending, Put, PutMode, Store, Upload, other_bytes};
 
 /// How long an abort waits for parts that are on their way: one that arrives after the abort would stay in the bucket.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html>
@@ -30,6 +32,7 @@ pub(super) struct S3Upload {
     /// could abort the upload.
     creating: Option<JoinHandle<Result<String>>>,
     parts: i32,
+    bytes: u64,
     crc: Crc64NvmeHasher,
     stored: Vec<CompletedPart>,
     travelling: JoinSet<Result<CompletedPart>>,
@@ -44,6 +47,7 @@ impl S3Upload {
             id: None,
             creating: None,
             parts: 0,
+            bytes: 0,
             crc: Crc64NvmeHasher::default(),
             stored: Vec::new(),
             travelling: JoinSet::new(),
@@ -106,6 +110,7 @@ impl Upload for S3Upload {
             }
         }
         self.crc.update(&body);
+        self.bytes = self.bytes.saturating_add(body.len() as u64);
         self.parts = self.parts.saturating_add(1);
         self.travelling.spawn(store_part(self.store.clone(), self.key.clone(), id, self.parts, body));
         Ok(())
@@ -125,7 +130,7 @@ impl Upload for S3Upload {
             self.abort().await;
             return Err(error);
         }
-        let Self { store, key, media_type, id, crc, mut stored, .. } = *self;
+        let Self { store, key, media_type, id, bytes, crc, mut stored, .. } = *self;
         stored.sort_unstable_by_key(|part| part.part_number);
         Ok(match id {
             None => Box::new(PendingEmpty { store, key, media_type }),
@@ -133,6 +138,7 @@ impl Upload for S3Upload {
                 store,
                 key,
                 id,
+                bytes,
                 crc64nvme: crc.checksum().to_string(),
                 parts: stored,
             }),
@@ -221,30 +227,14 @@ struct PendingUpload {
     store: S3Store,
     key: String,
     id: String,
+    bytes: u64,
     crc64nvme: String,
     parts: Vec<CompletedPart>,
 }
 
-impl PendingUpload {
-    /// Whether a lost answer hid that the upload was completed. It takes the right to read, so a no means nothing.
-    async fn is_complete(&self) -> bool {
-        let head = self
-            .store
-            .client
-            .head_object()
-            .bucket(&self.store.place.bucket)
-            .key(&self.key)
-            .set_expected_bucket_owner(self.store.place.owner.clone())
-            .checksum_mode(aws_sdk_s3::types::ChecksumMode::Enabled)
-            .send()
-            .await;
-        head.is_ok_and(|object| object.checksum_crc64_nvme.as_ref() == Some(&self.crc64nvme))
-    }
-}
-
 #[async_trait]
 impl Pending for PendingUpload {
-    async fn commit(mut self: Box<Self>) -> Result<()> {
+    async fn commit(mut self: Box<Self>) -> Result<Put> {
         let parts =
             CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
         let answer = self
@@ -257,24 +247,68 @@ impl Pending for PendingUpload {
             .multipart_upload(parts)
             .checksum_crc64_nvme(&self.crc64nvme)
             .checksum_type(ChecksumType::FullObject)
+            .if_none_match("*")
             .set_expected_bucket_owner(self.store.place.owner.clone())
             .customize()
             .config_override(client::completing())
             .send()
             .await;
-        let Err(error) = answer else { return Ok(()) };
-        if status(&error) == Some(404) && self.is_complete().await {
-            return Ok(());
-        }
-        let error = self.store.failed(Action::Put, &self.key, &error);
+        let Err(error) = answer else { return Ok(Put::Written) };
+        // Either may hide that an earlier try was done, and its answer lost.
+        let committed = match status(&error) {
+            Some(404) => match compare(&self.store, &self.key, self.bytes, &self.crc64nvme).await {
+                Ok(Compared::Same) => return Ok(Put::Written),
+                _ => Err(self.store.failed(Action::Put, &self.key, &error)),
+            },
+            Some(412) => match compare(&self.store, &self.key, self.bytes, &self.crc64nvme).await {
+                Ok(Compared::Same) => Ok(Put::Written),
+                Ok(Compared::Other) => Err(other_bytes(&self.store.uri_of(&self.key))),
+                Ok(Compared::Unknown) => Ok(Put::Exists),
+                Err(error) => Err(error),
+            },
+            _ => Err(self.store.failed(Action::Put, &self.key, &error)),
+        };
         self.abort().await;
-        Err(error)
+        committed
     }
 
     async fn abort(self: Box<Self>) {
         // It has been logged, and there is nothing else to do.
         let _ = abort(&self.store, &self.key, &self.id).await;
     }
+}
+
+/// What is known of an object that is there already.
+enum Compared {
+    Same,
+    Other,
+    /// The store does not say: it takes the right to read, and a server that keeps checksums.
+    Unknown,
+}
+
+async fn compare(store: &S3Store, key: &str, bytes: u64, crc64nvme: &str) -> Result<Compared> {
+    let head = store
+        .client
+        .head_object()
+        .bucket(&store.place.bucket)
+        .key(key)
+        .set_expected_bucket_owner(store.place.owner.clone())
+        .checksum_mode(ChecksumMode::Enabled)
+        .send()
+        .await;
+    let object = match head {
+        Ok(object) => object,
+        Err(error) if matches!(status(&error), Some(403 | 404)) => return Ok(Compared::Unknown),
+        Err(error) => return Err(store.failed(Action::Get, key, &error)),
+    };
+    let length = object.content_length.and_then(|length| u64::try_from(length).ok());
+    Ok(match (length, object.checksum_crc64_nvme) {
+        (Some(length), _) if length != bytes => Compared::Other,
+        (Some(0), _) => Compared::Same,
+        (_, Some(checksum)) if checksum == crc64nvme => Compared::Same,
+        (_, Some(_)) => Compared::Other,
+        (_, None) => Compared::Unknown,
+    })
 }
 
 /// An empty file: a multipart upload has at least one part, and a part at least one byte.
@@ -288,9 +322,18 @@ struct PendingEmpty {
 
 #[async_trait]
 impl Pending for PendingEmpty {
-    async fn commit(self: Box<Self>) -> Result<()> {
+    async fn commit(self: Box<Self>) -> Result<Put> {
         let key = self.key.strip_prefix(&self.store.prefix).unwrap_or(&self.key);
-        self.store.put(key, Bytes::new(), &self.media_type, PutMode::Replace).await.map(drop)
+        let put = self.store.put(key, Bytes::new(), &self.media_type, PutMode::Create).await?;
+        if put == Put::Written {
+            return Ok(put);
+        }
+        let nothing = Crc64NvmeHasher::default().checksum().to_string();
+        match compare(&self.store, &self.key, 0, &nothing).await? {
+            Compared::Same => Ok(Put::Written),
+            Compared::Other => Err(other_bytes(&self.store.uri_of(&self.key))),
+            Compared::Unknown => Ok(Put::Exists),
+        }
     }
 
     async fn abort(self: Box<Self>) {}

@@ -1,17 +1,17 @@
 //! Work on a folder, on a thread where waiting is allowed.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use pgexport_api::reason::Reason;
 use pgexport_api::sink::Volume;
 use tempfile::{NamedTempFile, TempPath};
 
-use super::unfinished;
+use super::{PIECE, unfinished};
 use crate::error::{Error, Result};
-use crate::store::{MAX_DOCUMENT, OpenUpload, Put, PutMode, too_long};
+use crate::store::{MAX_DOCUMENT, OpenUpload, Put, PutMode, other_bytes, too_long};
 
 /// A folder in a claim.
 #[derive(Debug)]
@@ -87,11 +87,11 @@ impl Folder {
         let place = self.place(&path)?;
         let parent = place.parent().unwrap_or(&self.base);
         fs::create_dir_all(parent).map_err(|error| self.failed("making the folder of", &path, error))?;
-        unfinished::create(parent, name(key)).map_err(|error| self.failed("writing", &path, error))
+        unfinished::create(parent, last(key)).map_err(|error| self.failed("writing", &path, error))
     }
 
-    /// Gives a file its name.
-    pub(super) fn commit(&self, file: TempPath, key: &str, mode: PutMode) -> Result<Put> {
+    /// Gives a file its name. One that is there already stays with [`PutMode::Create`], and the file is handed back.
+    fn give_name(&self, file: TempPath, key: &str, mode: PutMode) -> Result<Option<TempPath>> {
         let path = self.relative(key);
         let place = self.place(&path)?;
         let named = match mode {
@@ -101,7 +101,7 @@ impl Folder {
         match named {
             Ok(()) => {}
             Err(error) if mode == PutMode::Create && error.error.kind() == io::ErrorKind::AlreadyExists => {
-                return Ok(Put::Exists);
+                return Ok(Some(error.path));
             }
             Err(error) => return Err(self.failed("naming", &path, error.error)),
         }
@@ -110,7 +110,19 @@ impl Folder {
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| self.failed("syncing the folder of", &path, error))?;
-        Ok(Put::Written)
+        Ok(None)
+    }
+
+    /// Gives a finished file its name, unless one is there: of the same bytes, or it is an error.
+    pub(super) fn commit(&self, file: TempPath, key: &str) -> Result<Put> {
+        let Some(file) = self.give_name(file, key, PutMode::Create)? else { return Ok(Put::Written) };
+        let path = self.relative(key);
+        let place = self.place(&path)?;
+        match is_same(&file, &place) {
+            Ok(true) => Ok(Put::Written),
+            Ok(false) => Err(other_bytes(&self.uri(key))),
+            Err(error) => Err(self.failed("comparing", &path, error)),
+        }
     }
 
     pub(super) fn put(&self, key: &str, body: &[u8], mode: PutMode) -> Result<Put> {
@@ -118,7 +130,8 @@ impl Folder {
         file.write_all(body)
             .and_then(|()| file.as_file().sync_all())
             .map_err(|error| self.failed("writing", &self.relative(key), error))?;
-        self.commit(file.into_temp_path(), key, mode)
+        let named = self.give_name(file.into_temp_path(), key, mode)?;
+        Ok(named.map_or(Put::Written, |_| Put::Exists))
     }
 
     pub(super) fn open(&self, key: &str) -> Result<Option<File>> {
@@ -143,7 +156,7 @@ impl Folder {
 
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<String>> {
         let mut keys = self.walk(prefix)?;
-        keys.retain(|key| key.starts_with(prefix) && !unfinished::is_hidden(name(key)));
+        keys.retain(|key| key.starts_with(prefix) && !unfinished::is_hidden(last(key)));
         keys.sort_unstable();
         Ok(keys)
     }
@@ -151,7 +164,7 @@ impl Folder {
     /// Hidden files, with the keys that they were to have.
     pub(super) fn uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
         let told = |hidden: String| {
-            let name = unfinished::name_of(name(&hidden))?;
+            let name = unfinished::name_of(last(&hidden))?;
             let folder = hidden.rsplit_once('/').map_or("", |(folder, _)| folder);
             let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             key.starts_with(prefix).then_some(OpenUpload { key, id: hidden })
@@ -230,11 +243,32 @@ impl Folder {
     }
 }
 
+/// Whether two files hold the same bytes.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::with_capacity(PIECE, one), BufReader::with_capacity(PIECE, other));
+    loop {
+        let (piece, wanted) = (one.fill_buf()?, other.fill_buf()?);
+        let length = piece.len().min(wanted.len());
+        if piece[..length] != wanted[..length] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(piece.is_empty() && wanted.is_empty());
+        }
+        one.consume(length);
+        other.consume(length);
+    }
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The last part of a key.
-fn name(key: &str) -> &str {
+fn last(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or(key)
 }

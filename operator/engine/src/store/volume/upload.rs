@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::folder::Folder;
 use super::{VolumeStore, joined};
 use crate::error::{Error, Result};
-use crate::store::{Pending, PutMode, Upload};
+use crate::store::{Pending, Put, Upload};
 
 /// A hidden file that is being written. It is removed when it is dropped.
 #[derive(Debug)]
@@ -101,9 +101,9 @@ struct PendingFile {
 
 #[async_trait]
 impl Pending for PendingFile {
-    async fn commit(self: Box<Self>) -> Result<()> {
+    async fn commit(self: Box<Self>) -> Result<Put> {
         let Self { store, key, file } = *self;
-        store.run(move |folder| folder.commit(file, &key, PutMode::Replace)).await.map(drop)
+        store.run(move |folder| folder.commit(file, &key)).await
     }
 
     async fn abort(self: Box<Self>) {
