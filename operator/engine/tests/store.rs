@@ -38,6 +38,7 @@ on_every_backend! {
     a_file_never_replaces_another_one_and_the_same_bytes_are_as_good
     a_document_is_created_by_exactly_one_of_many
     a_document_can_be_replaced
+    only_the_version_that_was_seen_is_replaced_or_removed
     keys_are_listed_in_order_by_prefix_and_deeply
     keys_with_odd_characters_come_back_as_they_are
     what_is_not_there_is_none_or_a_failure_that_names_it
@@ -170,6 +171,24 @@ async fn a_document_can_be_replaced(backend: &Backend) {
         );
         assert_eq!(store.get("deep/er/doc").await.unwrap().unwrap(), text);
     }
+}
+
+async fn only_the_version_that_was_seen_is_replaced_or_removed(backend: &Backend) {
+    let store = backend.store();
+    let put = async |text: &'static str, mode| store.put("doc", text.into(), TYPE, mode).await.unwrap();
+    let version = async || store.document("doc").await.unwrap().unwrap().version;
+    put("one", PutMode::Create).await;
+    let first = version().await;
+    assert_eq!(put("two", PutMode::Over(first.clone())).await, Put::Written);
+    assert_eq!(put("late", PutMode::Over(first.clone())).await, Put::Exists);
+    assert!(!store.delete_version("doc", &first).await.unwrap());
+    assert_eq!(backend.bytes("doc").await, b"two");
+    let second = version().await;
+    assert!(store.delete_version("doc", &second).await.unwrap());
+    assert_eq!(store.get("doc").await.unwrap(), None);
+    assert!(store.delete_version("doc", &second).await.unwrap(), "what is gone is no error");
+    assert_eq!(put("later", PutMode::Over(second)).await, Put::Exists, "nor is it brought back");
+    assert_eq!(store.get("doc").await.unwrap(), None);
 }
 
 async fn keys_are_listed_in_order_by_prefix_and_deeply(backend: &Backend) {

@@ -32,7 +32,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn uri(&self, key: &str) -> String;
 
     /// A document of at most [`MAX_DOCUMENT`] bytes, or `None` where there is none.
-    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+    async fn document(&self, key: &str) -> Result<Option<Document>>;
+
+    /// The bytes of [`Store::document`].
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        Ok(self.document(key).await?.map(|document| document.body))
+    }
 
     /// Writes a small document. Readers see it whole or not at all.
     async fn put(&self, key: &str, body: Bytes, media_type: &str, mode: PutMode) -> Result<Put>;
@@ -45,6 +50,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Begins a file.
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>>;
+
+    /// Removes a document if it is still this version; `false` where another one is there. One that is gone is no error.
+    async fn delete_version(&self, key: &str, version: &Version) -> Result<bool>;
 
     /// Removes files; those that are not there are no error. On a volume the folders that they leave empty go too, up to the
     /// store's own.
@@ -61,13 +69,29 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn probe(&self, reading: bool) -> Result<()>;
 }
 
+/// A small document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its bytes.
+    pub body: Bytes,
+    /// Which one it is.
+    pub version: Version,
+}
+
+/// What tells a document from what was under its key before or comes after: S3's `ETag`, and on a volume the SHA-256. Conditions on
+/// it are kept by S3; on a volume, and by a server that does not know them, the look and the deed are two steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
 /// Whether a document may be there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutMode {
     /// It is written only where none is (`If-None-Match: *`).
     Create,
     /// It is replaced.
     Replace,
+    /// It takes the place of this version, and of nothing else (`If-Match`).
+    Over(Version),
 }
 
 /// What became of a [`Store::put`].
@@ -75,7 +99,7 @@ pub enum PutMode {
 pub enum Put {
     /// It is written.
     Written,
-    /// Another one was there, and is left as it was.
+    /// The condition does not hold: another one is there, and is left as it is.
     Exists,
 }
 

@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 use pgexport_api::sink::S3;
 
 use self::error::{Action, Place};
-use super::{MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload};
+use super::{Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload, Version};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
@@ -145,7 +145,7 @@ impl Store for S3Store {
         self.uri_of(&self.key(key))
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+    async fn document(&self, key: &str) -> Result<Option<Document>> {
         let Some(mut object) = self.object(key, 0).await? else { return Ok(None) };
         let mut document = BytesMut::new();
         while let Some(piece) = object.body.next().await {
@@ -154,13 +154,18 @@ impl Store for S3Store {
                 return Err(super::too_long(&self.uri(key)));
             }
         }
-        Ok(Some(document.freeze()))
+        let version = Version(object.e_tag.unwrap_or_default());
+        Ok(Some(Document { body: document.freeze(), version }))
     }
 
     async fn put(&self, key: &str, body: Bytes, media_type: &str, mode: PutMode) -> Result<Put> {
         let key = self.key(key);
         let mut wait = CONFLICT_WAIT;
         let mut attempt = 1;
+        let if_match = match &mode {
+            PutMode::Over(Version(tag)) => Some(tag.clone()),
+            PutMode::Create | PutMode::Replace => None,
+        };
         loop {
             let request = self
                 .client
@@ -172,12 +177,17 @@ impl Store for S3Store {
                 .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
                 .set_expected_bucket_owner(self.place.owner.clone())
                 .set_if_none_match((mode == PutMode::Create).then(|| "*".to_owned()))
+                .set_if_match(if_match.clone())
                 .customize();
             let request = if self.unsigned_payload { request.disable_payload_signing() } else { request };
             let Err(error) = request.send().await else { return Ok(Put::Written) };
             match status(&error) {
-                Some(412) if mode == PutMode::Create => return Ok(Put::Exists),
-                Some(409) if mode == PutMode::Create && attempt < CONFLICT_ATTEMPTS => {
+                Some(412) if mode != PutMode::Replace => return Ok(Put::Exists),
+                // The version is gone.
+                Some(404) if if_match.is_some() && error.code() == Some("NoSuchKey") => {
+                    return Ok(Put::Exists);
+                }
+                Some(409) if mode != PutMode::Replace && attempt < CONFLICT_ATTEMPTS => {
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                     attempt += 1;
@@ -197,6 +207,14 @@ impl Store for S3Store {
 
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {
         Ok(Box::new(upload::S3Upload::new(self.clone(), self.key(key), media_type.to_owned())))
+    }
+
+    async fn delete_version(&self, key: &str, version: &Version) -> Result<bool> {
+        match self.document(key).await? {
+            None => Ok(true),
+            Some(document) if document.version != *version => Ok(false),
+            Some(_) => remove::delete_version(self, &self.key(key), version).await,
+        }
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {

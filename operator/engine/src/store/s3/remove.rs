@@ -7,7 +7,7 @@ use pgexport_api::reason::Reason;
 use super::error::Action;
 use super::{S3Store, status};
 use crate::error::{Error, Result};
-use crate::store::OpenUpload;
+use crate::store::{OpenUpload, Version};
 
 /// How many keys a request takes.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
@@ -61,6 +61,28 @@ async fn delete_batch(store: &S3Store, keys: &[String]) -> Result<bool> {
             }
             Err(store.place.refused_key(Action::Delete, failure.key().unwrap_or_default(), &said.build()))
         }
+    }
+}
+
+/// Removes an object by its full key, if it is still this version.
+pub(super) async fn delete_version(store: &S3Store, key: &str, version: &Version) -> Result<bool> {
+    let Version(tag) = version;
+    let answer = store
+        .client
+        .delete_object()
+        .bucket(&store.place.bucket)
+        .key(key)
+        .if_match(tag)
+        .set_expected_bucket_owner(store.place.owner.clone())
+        .send()
+        .await;
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some("NoSuchKey") => Ok(true),
+        Err(error) if status(&error) == Some(412) => Ok(false),
+        // The server does not know the condition.
+        Err(error) if status(&error) == Some(501) => delete_one(store, key).await.map(|()| true),
+        Err(error) => Err(store.failed(Action::Delete, key, &error)),
     }
 }
 

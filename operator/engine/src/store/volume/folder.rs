@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use pgexport_api::reason::Reason;
 use pgexport_api::sink::Volume;
+use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::{PIECE, unfinished};
 use crate::error::{Error, Result};
-use crate::store::{MAX_DOCUMENT, OpenUpload, Put, PutMode, other_bytes, too_long};
+use crate::store::{Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Version, other_bytes, too_long};
 
 /// A folder in a claim.
 #[derive(Debug)]
@@ -91,16 +91,16 @@ impl Folder {
     }
 
     /// Gives a file its name. One that is there already stays with [`PutMode::Create`], and the file is handed back.
-    fn give_name(&self, file: TempPath, key: &str, mode: PutMode) -> Result<Option<TempPath>> {
+    fn give_name(&self, file: TempPath, key: &str, mode: &PutMode) -> Result<Option<TempPath>> {
         let path = self.relative(key);
         let place = self.place(&path)?;
         let named = match mode {
-            PutMode::Replace => file.persist(&place),
+            PutMode::Replace | PutMode::Over(_) => file.persist(&place),
             PutMode::Create => file.persist_noclobber(&place),
         };
         match named {
             Ok(()) => {}
-            Err(error) if mode == PutMode::Create && error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(error) if *mode == PutMode::Create && error.error.kind() == io::ErrorKind::AlreadyExists => {
                 return Ok(Some(error.path));
             }
             Err(error) => return Err(self.failed("naming", &path, error.error)),
@@ -115,7 +115,7 @@ impl Folder {
 
     /// Gives a finished file its name, unless one is there: of the same bytes, or it is an error.
     pub(super) fn commit(&self, file: TempPath, key: &str) -> Result<Put> {
-        let Some(file) = self.give_name(file, key, PutMode::Create)? else { return Ok(Put::Written) };
+        let Some(file) = self.give_name(file, key, &PutMode::Create)? else { return Ok(Put::Written) };
         let path = self.relative(key);
         let place = self.place(&path)?;
         match is_same(&file, &place) {
@@ -125,7 +125,12 @@ impl Folder {
         }
     }
 
-    pub(super) fn put(&self, key: &str, body: &[u8], mode: PutMode) -> Result<Put> {
+    pub(super) fn put(&self, key: &str, body: &[u8], mode: &PutMode) -> Result<Put> {
+        if let PutMode::Over(version) = mode
+            && self.document(key)?.is_none_or(|found| found.version != *version)
+        {
+            return Ok(Put::Exists);
+        }
         let mut file = self.begin(key)?;
         file.write_all(body)
             .and_then(|()| file.as_file().sync_all())
@@ -143,15 +148,16 @@ impl Folder {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Result<Option<Bytes>> {
+    pub(super) fn document(&self, key: &str) -> Result<Option<Document>> {
         let Some(mut file) = self.open(key)? else { return Ok(None) };
         let failed = |error| self.failed("reading", &self.relative(key), error);
         if file.metadata().map_err(failed)?.len() > MAX_DOCUMENT as u64 {
             return Err(too_long(&self.name(&self.relative(key))));
         }
-        let mut document = Vec::new();
-        io::Read::read_to_end(&mut file, &mut document).map_err(failed)?;
-        Ok(Some(document.into()))
+        let mut body = Vec::new();
+        io::Read::read_to_end(&mut file, &mut body).map_err(failed)?;
+        let version = Version(hex::encode(Sha256::digest(&body)));
+        Ok(Some(Document { body: body.into(), version }))
     }
 
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -203,6 +209,14 @@ impl Folder {
             }
         }
         Ok(keys)
+    }
+
+    pub(super) fn remove_version(&self, key: &str, version: &Version) -> Result<bool> {
+        match self.document(key)? {
+            Some(found) if found.version != *version => Ok(false),
+            Some(_) => self.remove(key).map(|()| true),
+            None => Ok(true),
+        }
     }
 
     /// Removes a file if it is there, and the folders that it leaves empty, up to the store's own.

@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 
 use self::folder::Folder;
 use self::upload::VolumeUpload;
-use super::{OpenUpload, Put, PutMode, Store, Upload};
+use super::{Document, OpenUpload, Put, PutMode, Store, Upload, Version};
 use crate::error::{Error, Result};
 
 /// The size of the pieces that files are read in.
@@ -55,14 +55,14 @@ impl Store for VolumeStore {
         self.0.uri(key)
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+    async fn document(&self, key: &str) -> Result<Option<Document>> {
         let key = key.to_owned();
-        self.run(move |folder| folder.get(&key)).await
+        self.run(move |folder| folder.document(&key)).await
     }
 
     async fn put(&self, key: &str, body: Bytes, _media_type: &str, mode: PutMode) -> Result<Put> {
         let key = key.to_owned();
-        self.run(move |folder| folder.put(&key, &body, mode)).await
+        self.run(move |folder| folder.put(&key, &body, &mode)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -85,6 +85,11 @@ impl Store for VolumeStore {
         let path = key.to_owned();
         let file = self.run(move |folder| folder.begin(&path)).await?;
         Ok(Box::new(VolumeUpload::new(self.clone(), key.to_owned(), file)))
+    }
+
+    async fn delete_version(&self, key: &str, version: &Version) -> Result<bool> {
+        let (key, version) = (key.to_owned(), version.clone());
+        self.run(move |folder| folder.remove_version(&key, &version)).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {
