@@ -110,6 +110,26 @@ async fn chunks_are_joined_by_way_of_a_folder_that_is_gone_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_delivery_is_replaced_where_the_manifest_says_so() {
+    let desk = Desk::new("run-replace").await;
+    let out = desk.folder.path().join("exports/out");
+    desk.write(&json!({}));
+    desk.run_well(&[]);
+    let mut before = files(&out);
+    desk.run_well(&[]);
+    assert_eq!(files(&out), before, "the same name and spec: nothing is left to do");
+    desk.write(&json!({"delivery": {"ifExists": "Replace"}}));
+    for _ in 0..2 {
+        desk.run_well(&[]);
+        let after = files(&out);
+        assert_eq!(after.len(), 3, "{after:?}");
+        assert_ne!(after[2], before[2], "each run is an ExportJob of its own");
+        before = after;
+    }
+    desk.database.drop_database().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_prints_the_chunks_queries_without_values_and_writes_nothing() {
     let desk = Desk::new("dry-run").await;
     desk.write(&json!({

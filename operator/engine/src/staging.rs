@@ -6,10 +6,11 @@
 //! {namespace}/{name}/{uid}/{attempt}/plan.json
 //! {namespace}/{name}/{uid}/{attempt}/data/{dataset}/{part}-{writer}.{extension}
 //! {namespace}/{name}/{uid}/{attempt}/chunks/{index}.json
+//! {namespace}/{name}/{uid}/{attempt}/delivery.json
 //! {namespace}/{name}/{uid}/transfers/{attempt}-{random}
 //! ```
 //!
-//! The last is an empty object for each transfer that was begun and has not ended well: while there is one, the sink may
+//! `delivery.json` is the manifest that a transfer was about to write. The last is an empty object for each transfer that was begun and has not ended well: while there is one, the sink may
 //! hold something unfinished.
 //!
 //! Where each chunk sees a moment of its own, chunks are not bound to an attempt: plan and sidecars lie above the attempts'
@@ -212,6 +213,23 @@ impl Staging {
         self.store.delete(&[mark.0]).await
     }
 
+    /// Notes the manifest that this attempt is about to deliver. The first one stands, and is returned, with whether it is
+    /// this one, noted just now.
+    pub async fn intend(&self, manifest: Bytes) -> Result<(Bytes, bool)> {
+        let key = self.delivery_key();
+        if self.store.put(&key, manifest.clone(), JSON, PutMode::Create).await? == Put::Written {
+            return Ok((manifest, true));
+        }
+        let found = self.store.get(&key).await?;
+        let gone = || Error::new(Reason::StoreError, format!("{} comes and goes", self.store.uri(&key)));
+        Ok((found.ok_or_else(gone)?, false))
+    }
+
+    /// Takes back what [`Staging::intend`] has noted.
+    pub async fn withdraw(&self) -> Result<()> {
+        self.store.delete(&[self.delivery_key()]).await
+    }
+
     /// A chunk's body.
     pub async fn body(&self, sidecar: &Sidecar) -> Result<BoxStream<'static, Result<Bytes>>> {
         self.store.read(&sidecar.key).await
@@ -225,6 +243,10 @@ impl Staging {
 
     fn plan_key(&self) -> String {
         format!("{}plan.json", self.root)
+    }
+
+    fn delivery_key(&self) -> String {
+        format!("{}delivery.json", self.attempt)
     }
 
     fn sidecar_key(&self, chunk: u32) -> String {

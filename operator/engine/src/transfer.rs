@@ -11,7 +11,7 @@ use pgexport_api::report::Delivered;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::manifest::{DeliveredFile, Delivery, Export, refuse_if_delivered};
+use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
 use crate::output::{Crc64NvmeHasher, FileWriter, Framer, file_name};
 use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
@@ -38,15 +38,16 @@ pub async fn run(
         return Err(Error::new(Reason::InternalError, "a direct delivery has nothing to transfer"));
     };
     let sink = store::open(&order.sink.target, secrets.clone(), volumes)?;
-    if let Some(delivered) = refuse_if_delivered(sink.as_ref(), &order.path, order).await? {
-        return Ok(delivered);
-    }
+    let earlier = match arrive(sink.as_ref(), order).await? {
+        Arrival::Delivered(delivered) => return Ok(delivered),
+        Arrival::Open(earlier) => earlier,
+    };
     let staging = Staging::open(store::open(&staging.target, secrets, volumes)?, order);
     let (plan, sidecars) = complete(&staging).await?;
     progress.planned(u32::try_from(sidecars.len()).unwrap_or(u32::MAX));
 
     let mark = staging.mark().await?;
-    let delivery = Delivery::new(sink.clone(), order);
+    let delivery = Delivery::new(sink.clone(), order, earlier, Some(staging.clone()));
     let stop = cancel.child_token();
     let transfer = Transfer { order, staging: &staging, sink, delivery: &delivery, progress, stop: &stop };
     let files = files(order.files.layout, &plan, &sidecars);

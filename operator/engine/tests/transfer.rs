@@ -4,17 +4,22 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use pgexport_api::job::{FormatType, Layout};
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
 use pgexport_engine::manifest::Manifest;
 use pgexport_engine::output::Crc64NvmeHasher;
 use pgexport_engine::progress::Progress;
+use pgexport_engine::secret::Secrets;
 use pgexport_engine::staging::Staging;
+use pgexport_engine::store::PutMode;
+use pgexport_engine::transfer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::run::{Dataset, PATH, STAGED, order, plan, stage, transfer, transfer_counting};
-use support::{Backend, PREFIX};
+use support::{Backend, PREFIX, allow, secrets};
 use tokio_util::sync::CancellationToken;
 
 const TWO: &[Dataset<'static>] =
@@ -182,11 +187,7 @@ async fn a_body_that_is_not_what_its_sidecar_says_is_noticed() {
     let body = staged.sidecar(2).await.unwrap().unwrap().key;
     assert!(body.starts_with(&format!("{STAGED}data/findings/00002-")), "{body}");
     assert_eq!(staging.bytes(&body).await, b"{\"id\":3}\n");
-    staging
-        .store()
-        .put(&body, "{\"id\":4}\n".into(), "x/y", pgexport_engine::store::PutMode::Replace)
-        .await
-        .unwrap();
+    staging.store().put(&body, "{\"id\":4}\n".into(), "x/y", PutMode::Replace).await.unwrap();
     let error = transfer(&order, &staging, &sink, &never()).await.unwrap_err();
     assert_eq!((error.reason(), error.to_failure().chunk), (Reason::ChecksumMismatch, Some(2)));
     assert!(error.to_string().contains(&body), "{error}");
@@ -208,4 +209,60 @@ async fn missing_chunks_are_named() {
     let error = transfer(&order, &staging, &sink, &never()).await.unwrap_err();
     assert_eq!(error.reason(), Reason::InternalError);
     assert!(error.to_string().contains("4 of 5 chunks; these are missing: 1"), "{error}");
+}
+
+/// A sink that grants an account only writing, and a staging that grants it all.
+async fn write_only(staging: &Backend, sink: &Backend) -> Arc<dyn Secrets> {
+    let (Backend::S3 { peers, bucket: staging }, Backend::S3 { bucket: sink, .. }) = (staging, sink) else {
+        unreachable!()
+    };
+    let account = peers.s3.create_account("writer").await.unwrap();
+    allow(peers, sink, &account, &["s3:PutObject", "s3:AbortMultipartUpload"]).await;
+    allow(peers, staging, &account, &["s3:*"]).await;
+    secrets(&account)
+}
+
+#[tokio::test]
+async fn a_killed_transfer_goes_on_where_only_writing_is_allowed() {
+    let (staging, sink, order) = staged(Backend::s3().await, FormatType::Json, Layout::PerChunk, TWO).await;
+    let secrets = write_only(&staging, &sink).await;
+    let deliver = async || {
+        transfer::run(&order, secrets.clone(), &sink.volumes(), &Progress::default(), &never()).await.unwrap()
+    };
+    let first = deliver().await;
+    let all = sink.visible().await;
+    // Killed before it reported, before `_SUCCESS`, before the manifest, and between two data files.
+    for lost in [
+        &[][..],
+        &["_SUCCESS"],
+        &["_SUCCESS", "_manifest.json"],
+        &["_SUCCESS", "_manifest.json", "assets-00001-0b0c1d2e-2.json"],
+    ] {
+        let lost: Vec<String> = lost.iter().map(|name| format!("{PATH}{name}")).collect();
+        sink.store().delete(&lost).await.unwrap();
+        assert_eq!(sink.visible().await.len(), all.len() - lost.len());
+        assert_eq!(deliver().await, first, "{lost:?}");
+        assert_eq!(sink.visible().await, all, "{lost:?}");
+        assert_eq!(sink.left_behind().await, Vec::<String>::new(), "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_only_writing_is_allowed_anothers_delivery_is_never_taken_for_its_own() {
+    for theirs in ["_manifest.json", "_SUCCESS"] {
+        let (staging, sink, order) = staged(Backend::s3().await, FormatType::Json, Layout::Single, TWO).await;
+        let secrets = write_only(&staging, &sink).await;
+        let key = format!("{PATH}{theirs}");
+        sink.store().put(&key, "theirs".into(), "x/y", PutMode::Create).await.unwrap();
+        for _ in 0..2 {
+            let error =
+                transfer::run(&order, secrets.clone(), &sink.volumes(), &Progress::default(), &never())
+                    .await
+                    .unwrap_err();
+            assert_eq!(error.reason(), Reason::OutputExists, "{theirs}: {error}");
+            assert!(error.to_string().contains("cannot be told"), "{theirs}: {error}");
+        }
+        assert_eq!(sink.bytes(&key).await, b"theirs");
+        assert!(theirs == "_SUCCESS" || !sink.visible().await.contains(&at("_SUCCESS")));
+    }
 }

@@ -18,27 +18,41 @@ pub(super) struct Found<'a> {
 /// What is to be done about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// These keys go, in this order.
-    Remove(Vec<String>),
+    /// Some keys go.
+    Remove {
+        /// In this order.
+        keys: Vec<String>,
+        /// Files of the delivery that the run was about to replace: they stay, and nothing names them any more.
+        orphans: Vec<String>,
+    },
     /// The run has delivered, and no manifest tells which files.
     Untold,
 }
 
-/// Chooses what goes of a run: its files that no delivery names, and its manifest if it has sealed none. The manifest goes
-/// first, so that no moment shows one whose files are missing.
+/// Chooses what goes of a run: its files that no delivery names, what its finished delivery has replaced, and the manifest
+/// of one that was never finished. That goes first, so that no moment shows a manifest whose files are missing.
 pub(super) fn choose(uid: &str, tokens: &Tokens, found: &Found<'_>) -> Choice {
-    let is_ours = |manifest: &Manifest| manifest.job.uid == uid;
-    let (delivered, unsealed) = match (found.success, found.manifest) {
-        (Some(success), Some((manifest, sha256)))
-            if success.uid == uid && success.manifest_sha256 == sha256 =>
-        {
-            (Some(manifest), None)
-        }
-        (Some(success), _) if success.uid == uid => return Choice::Untold,
-        (_, Some((manifest, _))) if is_ours(manifest) => (None, Some(MANIFEST.to_owned())),
-        (_, manifest) => (manifest.map(|(manifest, _)| manifest), None),
+    let is_sealed = match (found.success, found.manifest) {
+        (Some(success), Some((_, sha256))) => success.manifest_sha256 == sha256,
+        _ => false,
     };
-    let named: BTreeSet<&str> = delivered.into_iter().flat_map(Manifest::paths).collect();
-    let own = found.keys.iter().filter(|key| tokens.name(key) && !named.contains(key.as_str()));
-    Choice::Remove(unsealed.into_iter().chain(own.cloned()).collect())
+    let is_delivered = found.success.is_some_and(|success| success.uid == uid);
+    if is_delivered && !is_sealed {
+        return Choice::Untold;
+    }
+    let manifest = found.manifest.map(|(manifest, _)| manifest);
+    let unfinished = manifest.filter(|manifest| manifest.job.uid == uid && !is_delivered);
+    let named: BTreeSet<&str> = match unfinished {
+        Some(_) => BTreeSet::new(),
+        None => manifest.into_iter().flat_map(Manifest::paths).collect(),
+    };
+    let replaced: BTreeSet<&str> =
+        manifest.filter(|_| is_delivered).into_iter().flat_map(Manifest::surplus).collect();
+    let goes = |key: &str| (tokens.name(key) && !named.contains(key)) || replaced.contains(key);
+    let files = found.keys.iter().filter(|key| goes(key)).cloned();
+    let keys: Vec<String> = unfinished.map(|_| MANIFEST.to_owned()).into_iter().chain(files).collect();
+    let stays = |path: &&str| found.keys.iter().any(|key| key == path) && !goes(path);
+    let orphans =
+        unfinished.into_iter().flat_map(Manifest::surplus).filter(stays).map(str::to_owned).collect();
+    Choice::Remove { keys, orphans }
 }

@@ -23,6 +23,9 @@ use crate::secret::Secrets;
 use crate::staging;
 use crate::store::{self, Store, Volumes};
 
+/// How many files a message names.
+const NAMED: usize = 3;
+
 /// The longest [`Cleaned::remains`], in bytes.
 const MAX_REMAINS: usize = 1024;
 
@@ -41,16 +44,16 @@ pub async fn run(
 }
 
 async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volumes) -> Result<Cleaned> {
-    let folder = staging::folder_of(&order.run);
+    let (folder, uid) = (staging::folder_of(&order.run), order.run.uid.as_str());
     let mut cleaned = Cleaned::default();
     let mut remains = Vec::new();
     let staging = match &order.staging {
         None => None,
         Some(staging) => {
             let store = store::open(&staging.target, Arc::clone(&secrets), volumes)?;
-            let mut sweep = Sweep::new(store.as_ref(), &folder);
+            let mut sweep = Sweep::new(store.as_ref(), &folder, uid);
             let marks = sweep.staging().await?;
-            remains.extend(sweep.end(&order.run.uid, &mut cleaned));
+            remains.extend(sweep.end(&mut cleaned));
             Some((store, marks))
         }
     };
@@ -59,14 +62,14 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
         staging.as_ref().is_none_or(|(_, marks)| marks.as_ref().is_none_or(|marks| !marks.is_empty()));
 
     let sink = store::open(&order.sink.target, secrets, volumes)?;
-    let mut sweep = Sweep::new(sink.as_ref(), &order.path);
+    let mut sweep = Sweep::new(sink.as_ref(), &order.path, uid);
     sweep.location(order).await?;
-    remains.extend(sweep.end(&order.run.uid, &mut cleaned).filter(|_| may_hold));
+    remains.extend(sweep.end(&mut cleaned).filter(|_| may_hold));
 
     if let Some((store, Some(marks))) = staging {
-        let mut sweep = Sweep::new(store.as_ref(), &folder);
+        let mut sweep = Sweep::new(store.as_ref(), &folder, uid);
         sweep.remove(marks).await?;
-        remains.extend(sweep.end(&order.run.uid, &mut cleaned));
+        remains.extend(sweep.end(&mut cleaned));
     }
     if !remains.is_empty() {
         cleaned.remains = Some(truncate(&remains.join(". "), MAX_REMAINS).to_owned());
@@ -79,6 +82,7 @@ struct Sweep<'a> {
     store: &'a dyn Store,
     /// Ends in `/`.
     folder: &'a str,
+    uid: &'a str,
     objects: u64,
     uploads: u64,
     /// Why something may be left.
@@ -86,22 +90,15 @@ struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    const fn new(store: &'a dyn Store, folder: &'a str) -> Self {
-        Self { store, folder, objects: 0, uploads: 0, trouble: None }
+    const fn new(store: &'a dyn Store, folder: &'a str, uid: &'a str) -> Self {
+        Self { store, folder, uid, objects: 0, uploads: 0, trouble: None }
     }
 
     /// Adds up, and says what may be left.
-    fn end(self, uid: &str, cleaned: &mut Cleaned) -> Option<String> {
+    fn end(self, cleaned: &mut Cleaned) -> Option<String> {
         cleaned.objects = cleaned.objects.saturating_add(self.objects);
         cleaned.uploads = cleaned.uploads.saturating_add(self.uploads);
-        self.trouble.map(|trouble| {
-            format!(
-                "{} may hold files and unfinished uploads whose names contain {}-: {trouble}; {}",
-                self.store.uri(self.folder),
-                short_uid(uid),
-                Reason::PartialOutputRemains.hint()
-            )
-        })
+        self.trouble.map(|trouble| format!("{trouble}; {}", Reason::PartialOutputRemains.hint()))
     }
 
     /// Takes a refusal for an answer.
@@ -109,7 +106,12 @@ impl<'a> Sweep<'a> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.reason() == Reason::AccessDenied => {
-                self.trouble.get_or_insert_with(|| error.to_string());
+                let (folder, uid) = (self.store.uri(self.folder), short_uid(self.uid));
+                self.trouble.get_or_insert_with(|| {
+                    format!(
+                        "{folder} may hold files and unfinished uploads whose names contain {uid}-: {error}"
+                    )
+                });
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -145,16 +147,21 @@ impl<'a> Sweep<'a> {
             manifest: manifest.as_ref().map(|manifest| (manifest, sha256.as_str())),
         };
         match choose(&order.run.uid, &tokens, &found) {
-            Choice::Remove(keys) => {
-                let keys = keys.iter().map(|key| format!("{}{key}", self.folder)).collect();
-                self.remove(keys).await
+            Choice::Remove { keys, orphans } => {
+                if !orphans.is_empty() {
+                    self.trouble.get_or_insert(format!(
+                        "{} holds what is left of the delivery that was being replaced: {}",
+                        self.store.uri(self.folder),
+                        first_of(&orphans)
+                    ));
+                }
+                self.remove(keys.iter().map(|key| format!("{}{key}", self.folder)).collect()).await
             }
             Choice::Untold => {
-                let manifest = self.store.uri(&format!("{}{MANIFEST}", self.folder));
-                let trouble = format!(
-                    "{manifest} is not the one that {SUCCESS} tells of, so what is delivered is not known"
-                );
-                self.trouble.get_or_insert(trouble);
+                self.trouble.get_or_insert(format!(
+                    "{} may hold files of failed attempts: its {MANIFEST} is not the one that {SUCCESS} tells of",
+                    self.store.uri(self.folder)
+                ));
                 Ok(())
             }
         }
@@ -193,5 +200,14 @@ impl<'a> Sweep<'a> {
             self.objects = self.objects.saturating_add(keys.len() as u64);
         }
         Ok(())
+    }
+}
+
+/// Some names, and how many there are.
+fn first_of(names: &[String]) -> String {
+    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }

@@ -8,7 +8,7 @@ use pgexport_api::report::Delivered;
 use super::share::{ChunkFile, Destination, StoredChunk};
 use super::{Context, begin, expect, export_while_held, interrupted};
 use crate::error::Result;
-use crate::manifest::{DeliveredFile, Delivery, Export, refuse_if_delivered};
+use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
 use crate::output::{FileWriter, Framer, file_name};
 use crate::plan::Plan;
 use crate::store::{self, Store};
@@ -16,12 +16,13 @@ use crate::store::{self, Store};
 pub(super) async fn run(context: &Context) -> Result<Delivered> {
     let order = &context.order;
     let sink = store::open(&order.sink.target, Arc::clone(&context.secrets), &context.volumes)?;
-    if let Some(delivered) = refuse_if_delivered(sink.as_ref(), &order.path, order).await? {
-        return Ok(delivered);
-    }
+    let earlier = match arrive(sink.as_ref(), order).await? {
+        Arrival::Delivered(delivered) => return Ok(delivered),
+        Arrival::Open(earlier) => earlier,
+    };
     let (holder, plan) = begin(context).await?;
     let all: Vec<u32> = (0..).zip(&plan.chunks).map(|(chunk, _)| chunk).collect();
-    let delivery = Delivery::new(Arc::clone(&sink), order);
+    let delivery = Delivery::new(Arc::clone(&sink), order, earlier, None);
     let destination = Sink { context, plan: &plan, store: sink.as_ref(), delivery: &delivery };
     let exported = export_while_held(context, &holder, &plan, &all, &destination).await;
     holder.finish().await;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use share::Destination;
 
 use crate::error::{Error, Result};
-use crate::manifest::refuse_if_delivered;
+use crate::manifest::{Arrival, arrive};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::secret::Secrets;
@@ -76,7 +76,10 @@ async fn look_ahead(context: &Context) -> Result<Option<Delivered>> {
         return Ok(None);
     }
     let sink = store::open(&order.sink.target, Arc::clone(&context.secrets), &context.volumes)?;
-    refuse_if_delivered(sink.as_ref(), &order.path, order).await
+    Ok(match arrive(sink.as_ref(), order).await? {
+        Arrival::Delivered(delivered) => Some(delivered),
+        Arrival::Open(_) => None,
+    })
 }
 
 /// What a run would do.

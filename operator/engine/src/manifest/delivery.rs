@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use pgexport_api::order::{DeliveryPath, RunOrder};
+use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Delivered;
 use tokio_util::sync::CancellationToken;
 
-use super::{Export, File, Manifest, PlacedFile, seal};
+use super::{Earlier, Export, File, Manifest, PlacedFile, replace, seal};
 use crate::error::{Error, Result};
 use crate::output::FinishedFile;
 use crate::plan::Plan;
+use crate::staging::Staging;
 use crate::store::{Pending, Put, Store};
 
 /// How many files are made visible, or given up, at the same time.
@@ -29,8 +30,9 @@ const COMMITS: usize = 16;
 pub struct Delivery {
     store: Arc<dyn Store>,
     path: String,
-    /// Whether each try writes the same bytes under the same names.
-    repeatable: bool,
+    earlier: Option<Earlier>,
+    /// Where there is one, each try writes the same bytes under the same names.
+    staging: Option<Staging>,
     files: Mutex<Vec<DeliveredFile>>,
 }
 
@@ -48,11 +50,16 @@ pub struct DeliveredFile {
 }
 
 impl Delivery {
-    /// A delivery of this order to its sink's store.
+    /// A delivery of this order to its sink's store, in the place of what was found there, if anything is to be replaced;
+    /// with the staging that it comes from.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, order: &RunOrder) -> Self {
-        let repeatable = matches!(order.delivery, DeliveryPath::Staged { .. });
-        Self { store, path: order.path.clone(), repeatable, files: Mutex::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        order: &RunOrder,
+        earlier: Option<Earlier>,
+        staging: Option<Staging>,
+    ) -> Self {
+        Self { store, path: order.path.clone(), earlier, staging, files: Mutex::default() }
     }
 
     /// The key of a data file in the sink's store.
@@ -97,7 +104,11 @@ impl Delivery {
         }
         committed?;
         let manifest = Manifest::new(order, plan, export, placed);
-        let sealed = seal(self.store.as_ref(), &self.path, &manifest).await?;
+        let store = self.store.as_ref();
+        let sealed = match &self.earlier {
+            Some(earlier) => replace(store, &self.path, manifest.clone(), earlier).await?,
+            None => seal(store, &self.path, &manifest, self.staging.as_ref()).await?,
+        };
         Ok(Delivered {
             chunks: export.chunks,
             manifest: sealed.manifest,
@@ -142,7 +153,7 @@ impl Delivery {
         match file.commit().await? {
             Put::Written => Ok(()),
             // An earlier try of this attempt has written it: the name is the attempt's alone.
-            Put::Exists if self.repeatable => Ok(()),
+            Put::Exists if self.staging.is_some() => Ok(()),
             Put::Exists => Err(self.not_told(&key)),
         }
     }

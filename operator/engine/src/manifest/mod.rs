@@ -4,11 +4,17 @@
 //! files of an attempt that failed, whose names carry its token. Nothing here depends on the time at which it runs: a
 //! delivery that is tried again writes the same bytes.
 
+mod arrival;
 mod delivery;
+mod replace;
 mod seal;
+mod success;
 
+pub use arrival::{Arrival, Earlier, arrive};
 pub use delivery::{DeliveredFile, Delivery};
-pub use seal::{Sealed, Success, refuse_if_delivered, seal};
+pub use replace::replace;
+pub use seal::{Sealed, seal};
+pub use success::Success;
 
 use jiff::Timestamp;
 use pgexport_api::job::{Format, ParameterValue};
@@ -59,6 +65,9 @@ pub struct Manifest {
     pub bytes: u64,
     /// The data sets, in the ExportJob's order.
     pub datasets: Vec<Dataset>,
+    /// Files of the delivery whose place this one takes, relative to the manifest: they go when this one is sealed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
 }
 
 /// An ExportJob's attempt.
@@ -208,6 +217,7 @@ impl Manifest {
             rows: datasets.iter().map(|dataset| dataset.rows).sum(),
             bytes: datasets.iter().map(|dataset| dataset.bytes).sum(),
             datasets,
+            replaces: Vec::new(),
         }
     }
 

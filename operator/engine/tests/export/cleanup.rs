@@ -45,3 +45,32 @@ async fn a_killed_export_leaves_nothing_once_it_is_cleaned_up() {
         room.database.drop_database().await.unwrap();
     }
 }
+
+/// A pod that was lost after it had made its files visible is replaced by one that reads another snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rerun_never_mixes_its_files_with_those_of_its_former_pod() {
+    let room = Room::new("rerun").await;
+    let mut order = room.order(ALL, false);
+    export::run(room.context(order.clone(), 0)).await.unwrap();
+    let before = room.delivered().await;
+    for name in ["_SUCCESS", "_manifest.json"] {
+        let key = format!("{}{name}", order.path);
+        room.peers.s3.client().delete_object().bucket(&room.customer).key(key).send().await.unwrap();
+    }
+    let admin = room.database.admin().await.unwrap();
+    admin.batch_execute("UPDATE findings SET title = title || '!' WHERE seq = 1").await.unwrap();
+    let error = export::run(room.context(order.clone(), 0)).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::StoreError);
+    assert!(error.to_string().contains("is there already, with other bytes"), "{error}");
+    assert!(room.delivered().await == before && !room.is_sealed().await);
+    room.assert_quiet().await;
+
+    order.run.attempt = 2;
+    let context = room.context(order.clone(), 0);
+    export::run(context.clone()).await.unwrap();
+    cleanup::run(&order.cleanup(), context.secrets, &context.volumes, &context.cancel).await.unwrap();
+    let files = room.delivered().await;
+    assert!(files.iter().all(|(key, _)| key.contains(&order.token())) && room.is_sealed().await);
+    assert!(rows_of(&files) == room.rows().await);
+    room.database.drop_database().await.unwrap();
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its share")]
 
 pub mod run;
+pub mod stopping;
 
 use std::collections::BTreeMap;
 use std::path::Path;
