@@ -275,3 +275,18 @@ async fn a_probe_leaves_nothing(backend: &Backend) {
     assert_eq!(backend.visible().await, Vec::<String>::new());
     assert_eq!(backend.left_behind().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn more_open_uploads_than_a_page_holds_are_all_found() {
+    let backend = Backend::s3().await;
+    let Backend::S3 { peers, bucket } = &backend else { unreachable!() };
+    let client = peers.s3.client();
+    let begin = async |number: u32| {
+        let key = format!("{PREFIX}many/{number}");
+        client.create_multipart_upload().bucket(bucket).key(key).send().await.unwrap();
+    };
+    futures::stream::iter(0..1003).map(begin).buffer_unordered(16).collect::<Vec<()>>().await;
+    let found = backend.store().uploads("many/").await.unwrap();
+    let keys: std::collections::BTreeSet<&str> = found.iter().map(|upload| upload.key.as_str()).collect();
+    assert_eq!((found.len(), keys.len()), (1003, 1003));
+}

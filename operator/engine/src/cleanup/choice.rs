@@ -56,3 +56,75 @@ pub(super) fn choose(uid: &str, tokens: &Tokens, found: &Found<'_>) -> Choice {
         unfinished.into_iter().flat_map(Manifest::surplus).filter(stays).map(str::to_owned).collect();
     Choice::Remove { keys, orphans }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const UID: &str = "0b0c1d2e-0000-4000-8000-000000000000";
+    const THEIR_UID: &str = "ffffffff-0000-4000-8000-000000000000";
+    const OURS: [&str; 2] = ["a-0b0c1d2e-1.json", "a-0b0c1d2e-2.json"];
+    const THEIRS: &str = "a-ffffffff-1.json";
+
+    fn manifest(uid: &str, files: &[&str], replaces: &[&str]) -> Manifest {
+        let file = |path: &&str| json!({"path": path, "rows": 0, "bytes": 0, "crc64nvme": "AAAAAAAAAAA=", "parts": []});
+        let files: Vec<Value> = files.iter().map(file).collect();
+        serde_json::from_value(json!({
+            "version": 1, "pgexport": "", "location": "", "token": "", "format": {"type": "JSON"}, "parameters": [],
+            "job": {"namespace": "n", "name": "j", "uid": uid, "attempt": 2, "specSha256": ""},
+            "serverVersion": "", "chunks": 1, "started": "2026-11-23T00:00:00Z", "finished": "2026-11-23T00:00:00Z",
+            "rows": 0, "bytes": 0, "replaces": replaces,
+            "datasets": [{"name": "a", "querySha256": "", "columns": [], "rows": 0, "bytes": 0, "files": files}],
+        }))
+        .unwrap()
+    }
+
+    fn chosen(success: Option<(&str, &str)>, manifest: Option<&Manifest>) -> Choice {
+        let keys = ["_SUCCESS", MANIFEST, OURS[0], OURS[1], THEIRS, "customer.json"].map(str::to_owned);
+        let success = success.map(|(uid, sha256)| {
+            let text = json!({
+                "version": 1, "namespace": "n", "name": "j", "uid": uid, "attempt": 1, "manifestSha256": sha256,
+                "chunks": 1, "files": 1, "rows": 0, "bytes": 0,
+            });
+            Success::read(text.to_string().as_bytes()).unwrap()
+        });
+        let manifest = manifest.map(|manifest| (manifest, "sha"));
+        let tokens = Tokens::from(["0b0c1d2e-1", "0b0c1d2e-2"]);
+        choose(UID, &tokens, &Found { keys: &keys, success: success.as_ref(), manifest })
+    }
+
+    #[test]
+    fn what_no_delivery_names_goes_and_what_is_others_stays() {
+        let (delivered, unfinished) =
+            (manifest(UID, &OURS[1..], &[]), manifest(UID, &OURS, &[THEIRS, "gone"]));
+        let replacing = manifest(UID, &OURS[1..], &[THEIRS, "gone", "../customer.json", OURS[1]]);
+        let theirs = manifest(THEIR_UID, &[THEIRS, OURS[1]], &["customer.json"]);
+        let ours = Some((UID, "sha"));
+        let another = Some((THEIR_UID, "sha"));
+        let goes = |success, manifest, keys: &[&str], orphans: &[&str]| {
+            let [keys, orphans] =
+                [keys, orphans].map(|names| names.iter().map(ToString::to_string).collect());
+            assert_eq!(
+                chosen(success, manifest),
+                Choice::Remove { keys, orphans },
+                "{success:?} {manifest:?}"
+            );
+        };
+        goes(None, None, &OURS, &[]);
+        goes(None, Some(&unfinished), &[MANIFEST, OURS[0], OURS[1]], &[THEIRS]);
+        goes(None, Some(&theirs), &OURS[..1], &[]);
+        goes(another, Some(&theirs), &OURS[..1], &[]);
+        goes(another, Some(&delivered), &[MANIFEST, OURS[0], OURS[1]], &[]);
+        goes(ours, Some(&delivered), &OURS[..1], &[]);
+        goes(ours, Some(&replacing), &[OURS[0], THEIRS], &[]);
+    }
+
+    #[test]
+    fn a_delivery_without_its_manifest_is_left_as_it_is() {
+        for manifest in [None, Some(&manifest(UID, &OURS, &[])), Some(&manifest(THEIR_UID, &[], &[]))] {
+            assert_eq!(chosen(Some((UID, "another's")), manifest), Choice::Untold);
+        }
+    }
+}

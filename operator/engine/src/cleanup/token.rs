@@ -25,12 +25,19 @@ impl Tokens {
 }
 
 #[cfg(test)]
+impl<const N: usize> From<[&str; N]> for Tokens {
+    fn from(tokens: [&str; N]) -> Self {
+        Self(tokens.map(str::to_owned).to_vec())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_is_the_runs_own_where_it_contains_a_whole_token() {
-        let tokens = Tokens(vec!["0b0c1d2e-1".to_owned(), "0b0c1d2e-2".to_owned()]);
+        let tokens = Tokens::from(["0b0c1d2e-1", "0b0c1d2e-2"]);
         for own in [
             "findings-00000-0b0c1d2e-1.json",
             "findings-0b0c1d2e-2",

@@ -105,28 +105,38 @@ async fn delete_one(store: &S3Store, key: &str) -> Result<()> {
 pub(super) async fn uploads(store: &S3Store, prefix: &str) -> Result<Vec<OpenUpload>> {
     let full = store.key(prefix);
     let mut uploads = Vec::new();
-    let (mut after_key, mut after_id) = (None, None);
+    let mut after = (None, None);
     loop {
         let page = store
             .client
             .list_multipart_uploads()
             .bucket(&store.place.bucket)
             .prefix(&full)
-            .set_key_marker(after_key)
-            .set_upload_id_marker(after_id)
+            .set_key_marker(after.0.clone())
+            .set_upload_id_marker(after.1.clone())
             .set_expected_bucket_owner(store.place.owner.clone())
             .send()
-            .await
-            .map_err(|error| store.failed(Action::ListUploads, &full, &error))?;
+            .await;
+        let page = match page {
+            Ok(page) => page,
+            // versitygw does not take back the id that it gave: the listing goes on at the next key.
+            Err(error) if after.1.is_some() && error.code() == Some("InvalidArgument") => {
+                after.1 = None;
+                continue;
+            }
+            Err(error) => return Err(store.failed(Action::ListUploads, &full, &error)),
+        };
         uploads.extend(page.uploads.unwrap_or_default().into_iter().filter_map(|upload| {
             // Some servers ignore the prefix.
             let key = upload.key?.strip_prefix(&full).map(|rest| format!("{prefix}{rest}"))?;
             Some(OpenUpload { key, id: upload.upload_id? })
         }));
-        (after_key, after_id) = (page.next_key_marker, page.next_upload_id_marker);
-        if page.is_truncated != Some(true) || after_key.is_none() {
+        let next = (page.next_key_marker, page.next_upload_id_marker);
+        // A server that does not know the markers would send the same page for ever.
+        if page.is_truncated != Some(true) || next == after {
             break;
         }
+        after = next;
     }
     uploads.sort_unstable();
     Ok(uploads)
