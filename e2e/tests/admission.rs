@@ -57,6 +57,7 @@ async fn create_refuses_with_the_field_and_the_fix() {
             "format.csv goes with type CSV",
         ),
         ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{part}"}})), "name {token}"),
+        ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{part}{token}"}})), "set {token} off"),
         ("ExportJob", "j", with(json!({"files": {"name": "{dataset}-{token}"}})), "name {part}"),
         ("ExportJob", "j", with(json!({"parameters": [{"name": "p", "type": "int"}]})), "spec.parameters[0]"),
         (

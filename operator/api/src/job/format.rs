@@ -109,6 +109,7 @@ pub struct Files {
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9._={}-]+(/[A-Za-z0-9._={}-]+)*$"))]
     #[x_kube(
         validation = Rule::new("self.contains('{token}')").message("files.name: name {token}, so that no attempt overwrites another one's files"),
+        validation = Rule::new("!self.contains('{token}') || self.matches('(^|[^0-9A-Za-z}])[{]token[}]($|[^0-9A-Za-z{])')").message("files.name: set {token} off from what is beside it by '-', '_', '.', '=' or '/', so that a cleanup knows the files of its own run"),
         validation = Rule::new("self.contains('{dataset}')").message("files.name: name {dataset}, or the files of data sets would overwrite one another"),
         validation = Rule::new("!('..' in self.split('/')) && !('.' in self.split('/'))").message("files.name: without '.' and '..'")
     )]

@@ -133,6 +133,11 @@ fn check_names(job: &ExportJobSpec) -> Result<(), Refusal> {
     if !template.contains("{token}") {
         return invalid("files.name: name {token}, so that no attempt overwrites another one's files");
     }
+    if !is_set_off(template, "{token}") {
+        return invalid(
+            "files.name: set {token} off from what is beside it by '-', '_', '.', '=' or '/', so that a cleanup knows the files of its own run",
+        );
+    }
     if !template.contains("{dataset}") {
         return invalid("files.name: name {dataset}, or the files of data sets would overwrite one another");
     }
@@ -145,6 +150,16 @@ fn check_names(job: &ExportJobSpec) -> Result<(), Refusal> {
         return invalid("path: a relative path that ends with '/', without '//', '.' and '..'");
     }
     Ok(())
+}
+
+/// Whether a placeholder stands at least once with no letter, digit or other placeholder beside it.
+fn is_set_off(template: &str, placeholder: &str) -> bool {
+    template.match_indices(placeholder).any(|(start, found)| {
+        let before = template[..start].chars().next_back();
+        let after = template[start + found.len()..].chars().next();
+        !before.is_some_and(|char| char.is_ascii_alphanumeric() || char == '}')
+            && !after.is_some_and(|char| char.is_ascii_alphanumeric() || char == '{')
+    })
 }
 
 fn datasets(input: &Input<'_>) -> Result<Vec<DatasetOrder>, Refusal> {
@@ -399,6 +414,12 @@ mod tests {
             (json!({"files": {"name": "{dataset}-{token}"}}), None, Reason::InvalidSpec, "name {part}"),
             (json!({"files": {"name": "{part}-{token}"}}), None, Reason::InvalidSpec, "name {dataset}"),
             (json!({"files": {"name": "{dataset}-{part}"}}), None, Reason::InvalidSpec, "name {token}"),
+            (
+                json!({"files": {"name": "{dataset}-{part}{token}"}}),
+                None,
+                Reason::InvalidSpec,
+                "set {token} off",
+            ),
             (json!({"path": "no-slash"}), None, Reason::InvalidSpec, "ends with '/'"),
             (json!({"path": "a/../b/"}), None, Reason::InvalidSpec, "without '//'"),
             (
