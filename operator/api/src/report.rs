@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
+use crate::sink::Capability;
 use crate::source::Server;
 
 /// The kubelet keeps the *last* 4,096 bytes of a termination message: a longer JSON would lose its head.
@@ -42,7 +43,11 @@ pub enum Outcome {
         login_may: Vec<String>,
     },
     /// A probe of a sink.
-    SinkProbed,
+    SinkProbed {
+        /// What it was let do.
+        #[serde(default)]
+        capabilities: Vec<Capability>,
+    },
     /// A cleanup.
     Cleaned(Cleaned),
     /// It failed.

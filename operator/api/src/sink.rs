@@ -128,9 +128,27 @@ pub struct ExportSinkStatus {
     /// Where it delivers, as a URI, such as `s3://acme-exports/from-us/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// What the last successful probe was let do. Without `Read` and `List` an earlier delivery at a location is noticed only when
+    /// all files are there; without `ListUploads` (and the right to delete, which is not tried) a failed attempt may leave something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub capabilities: Vec<Capability>,
     /// The last probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
+}
+
+/// See [`ExportSinkStatus::capabilities`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum Capability {
+    Write,
+    List,
+    Read,
+    ListUploads,
 }
 
 impl ExportSinkSpec {

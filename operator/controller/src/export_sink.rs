@@ -58,6 +58,7 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
         observed_generation: Some(subject.generation),
         conditions: decision.state.conditions,
         location: Some(sink.spec.location()),
+        capabilities: decision.capabilities.unwrap_or_else(|| prior.capabilities.clone()),
         probe: decision.state.probe,
     };
     let may_act = if status != prior {

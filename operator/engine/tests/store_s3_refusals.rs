@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pgexport_api::order::{NamedSink, Target};
 use pgexport_api::reason::Reason;
-use pgexport_api::sink::S3;
+use pgexport_api::sink::{Capability, S3};
 use pgexport_engine::Error;
 use pgexport_engine::output::FileWriter;
 use pgexport_engine::probe;
@@ -98,7 +98,10 @@ async fn an_account_that_may_only_write_passes_as_sink_and_not_as_staging() {
     let mut sink =
         NamedSink { name: "acme".to_owned(), target: Target::S3(s3_target(&peers, &bucket)), staging: false };
     let none = Volumes::folders(BTreeMap::new());
-    probe::sink::probe(&sink, secrets(&account), &none).await.unwrap();
+    let capabilities = probe::sink::probe(&sink, secrets(&account), &none).await.unwrap();
+    assert_eq!(capabilities, [Capability::Write]);
+    let all = probe::sink::probe(&sink, secrets(&peers.s3.admin), &none).await.unwrap();
+    assert_eq!(all, [Capability::Write, Capability::List, Capability::Read, Capability::ListUploads]);
 
     sink.staging = true;
     let error = probe::sink::probe(&sink, secrets(&account), &none).await.unwrap_err();

@@ -140,7 +140,8 @@ async fn work(
             .await
             .map(|found| Outcome::SourceProbed { server: found.server, login_may: found.login_may }),
         (Subtask::Probe, Task::ProbeSink(sink)) => {
-            probe::sink::probe(&sink, secrets, &volumes).await.map(|()| Outcome::SinkProbed)
+            let capabilities = probe::sink::probe(&sink, secrets, &volumes).await?;
+            Ok(Outcome::SinkProbed { capabilities })
         }
         (_, _) => Err(Error::new(
             Reason::InternalError,

@@ -439,7 +439,7 @@ mod tests {
             )
         };
         let other = ended("b", "1", report(Outcome::ShareExported));
-        let probed = || Outcome::SinkProbed;
+        let probed = || Outcome::SinkProbed { capabilities: Vec::new() };
         let first = ended("a", "0", report(probed()));
         let complete = job(&json!([{"type": "Complete", "status": "True"}]));
         assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&probed()));

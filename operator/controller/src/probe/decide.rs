@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::Reason;
 use pgexport_api::condition::{self, Condition, ConditionType, Truth};
 use pgexport_api::report::{Failure, Outcome};
+use pgexport_api::sink::Capability;
 use pgexport_api::source::{ProbeStatus, Server};
 
 use crate::event::Notice;
@@ -109,6 +110,8 @@ pub struct Decision {
     pub server: Option<Server>,
     /// What the login may do beyond reading, as the probe saw it.
     pub login_may: Option<Vec<String>>,
+    /// What a sink was let do, where a probe has just told.
+    pub capabilities: Option<Vec<Capability>>,
     /// What to do.
     pub actions: Vec<Action>,
     /// What to tell.
@@ -130,6 +133,7 @@ pub fn decide(subject: &Subject<'_>, observed: &Observed, prior: &State, now: Ti
         state: prior.clone(),
         server: None,
         login_may: None,
+        capabilities: None,
         actions: Vec::new(),
         events: Vec::new(),
         requeue: None,
@@ -226,7 +230,8 @@ impl Draft<'_> {
                     self.decision.login_may = Some(login_may.clone());
                     self.succeeded(probe, &what);
                 }
-                Some(Outcome::SinkProbed) => {
+                Some(Outcome::SinkProbed { capabilities }) => {
+                    self.decision.capabilities = Some(capabilities.clone());
                     let can = if probe.staging {
                         "it can be written, read and listed"
                     } else {

@@ -258,12 +258,12 @@ fn an_annotation_asks_for_a_probe_and_ready_stays_meanwhile() {
 fn a_sink_that_becomes_a_staging_is_probed_as_such() {
     let mut story = Story::new();
     story.after(0);
-    story.end(Some(Outcome::SinkProbed));
+    story.end(Some(Outcome::SinkProbed { capabilities: Vec::new() }));
     story.after(1);
     story.staging = true;
     story.after(1);
     assert!(story.state.probe.clone().unwrap().staging && story.number() == 2);
-    story.end(Some(Outcome::SinkProbed));
+    story.end(Some(Outcome::SinkProbed { capabilities: Vec::new() }));
     story.after(1);
     story.staging = false;
     let decision = story.after(60);
