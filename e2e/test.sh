@@ -21,6 +21,9 @@ step "unit tests"
 cargo test --release --locked --workspace --lib --bins
 (cd e2e/cluster && go test ./...)
 
+step "sql"
+sql/test.sh
+
 step "chart"
 e2e/chart.sh
 

