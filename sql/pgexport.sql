@@ -320,7 +320,7 @@ END
 $$;
 COMMENT ON FUNCTION pgexport.export_call IS 'The statement that calls the extension, with $1 to $6 as its arguments.';
 
-CREATE OR REPLACE FUNCTION pgexport.describe_failure(query text, failure pgexport.outcome) RETURNS pgexport.outcome
+CREATE OR REPLACE FUNCTION pgexport.describe_failure(failure pgexport.outcome) RETURNS pgexport.outcome
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -340,12 +340,14 @@ BEGIN
   failure.bytes_uploaded := NULL;
   failure.detail := nullif(failure.detail, '');
   failure.hint := nullif(failure.hint, '');
-  -- The query may hold sensitive parameters.
-  failure.context := nullif(CASE WHEN query <> '' THEN replace(failure.context, query, '(query)') ELSE failure.context END, '');
+  -- Which function failed where, without the statements in between: the query may hold sensitive parameters.
+  failure.context := (
+    SELECT string_agg(line, E'\n' ORDER BY n) FROM string_to_table(failure.context, E'\n') WITH ORDINALITY lines (line, n)
+    WHERE line ~ '^(PL/pgSQL|SQL) function ');
   RETURN failure;
 END
 $$;
-COMMENT ON FUNCTION pgexport.describe_failure IS 'Tells a cancel from a timeout, and takes the query out of an error.';
+COMMENT ON FUNCTION pgexport.describe_failure IS 'Tells a cancel from a timeout, and takes statements out of an error''s context.';
 
 CREATE OR REPLACE FUNCTION pgexport.export(
   query text, bucket text, key text, region text DEFAULT NULL, options text DEFAULT NULL, kms_key text DEFAULT NULL,
@@ -378,7 +380,7 @@ BEGIN
       outcome.detail = PG_EXCEPTION_DETAIL,
       outcome.hint = PG_EXCEPTION_HINT,
       outcome.context = PG_EXCEPTION_CONTEXT;
-    outcome := pgexport.describe_failure(query, outcome);
+    outcome := pgexport.describe_failure(outcome);
   END;
   outcome.finished_at := pg_catalog.clock_timestamp();
   RETURN outcome;
@@ -395,11 +397,12 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   run_id := nextval(pg_get_serial_sequence('pgexport.run', 'run_id'));
-  -- Each transaction's first statement must be a SET with literals: anything evaluated before it would take a snapshot.
+  -- Each transaction begins with SETs of literals: anything evaluated before them would take a snapshot, as the block itself did.
   statement := format($block$
 DECLARE
   outcome pgexport.outcome;
 BEGIN
+  COMMIT;
   SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
   PERFORM pgexport.begin_run(job_uid => %L, attempt => %L, dataset => %L, chunk => %L, chunks => %L, query_sha256 => %L,
     bucket => %L, key => %L, run_id => %L);

@@ -68,8 +68,46 @@ start() {
 }
 stop() { as_postgres "${1% *}" stop --silent --mode immediate --pgdata "${1#* }" >/dev/null 2>&1 || true; }
 
+# The S3 server that the stand-in for the extension uploads to; its buckets are folders. The same one as in e2e/peers.
+serve_s3() {
+  local release program port
+  release=$(sed -n 's/^const VERSION.*"\(.*\)".*/\1/p' e2e/peers/src/server/versitygw.rs)
+  program=$state/bin/versitygw-$release
+  if [[ ! -x $program ]]; then
+    say "building versitygw $release with go install, once (about 90 seconds)"
+    GOBIN=$work/go CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$release"
+    mkdir -p "$state/bin"
+    mv "$work/go/versitygw" "$program"
+  fi
+  cp "$program" "$work/versitygw"
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  local key=standin secret
+  secret=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  mkdir -p "$work/s3/staging"
+  ROOT_ACCESS_KEY=$key ROOT_SECRET_KEY=$secret "$work/versitygw" --port "127.0.0.1:$port" --region us-east-1 --quiet posix "$work/s3" \
+    >"$work/s3.log" 2>&1 &
+  s3_server=$!
+  install -m 600 /dev/null "$work/role.json"
+  printf '{"endpoint": "http://127.0.0.1:%s", "region": "us-east-1", "access_key": "%s", "secret_key": "%s"}\n' \
+    "$port" $key "$secret" >"$work/role.json"
+  [[ $(id -u) != 0 ]] || chown postgres "$work/role.json"
+  cp e2e/aws_s3/{upload.py,aws_s3.sql} "$work/"
+  mkdir "$work/scratch"
+  [[ $(id -u) != 0 ]] || chown postgres "$work/scratch"
+  export ROLE_FILE=$work/role.json UPLOAD=$work/upload.py SCRATCH=$work/scratch STAGING=$work/s3/staging
+  local _
+  for _ in {1..100}; do
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
+    sleep 0.1
+  done
+  cat "$work/s3.log" >&2
+  fail "versitygw did not start"
+}
+
+s3_server=
 clean() {
   local server
+  [[ -z $s3_server ]] || kill "$s3_server"
   for server in "${started[@]}"; do stop "$server"; done
   rm -rf "$work"
 }
@@ -104,6 +142,7 @@ run_tests() {
   psql -Xq -c 'CREATE EXTENSION pgtap'
   psql -Xq -f sql/pgexport.sql
   PGOPTIONS='-c client_min_messages=error' prove --exec 'psql -X -q -A -t -v ON_ERROR_STOP=1 -f' sql/tests/*.sql
+  prove --exec bash sql/tests/commit.sh e2e/aws_s3/tests/standin.sh
 }
 
 mkdir -p "$state"
@@ -113,6 +152,7 @@ export LC_ALL=C.UTF-8
 work=$(mktemp -d /tmp/pgexport-sql.XXXXXX)
 trap clean EXIT
 chmod 711 "$work"
+serve_s3
 versions=("$@")
 ((${#versions[@]})) || versions=(14 15 16 17 18)
 for version in "${versions[@]}"; do

@@ -45,3 +45,6 @@ until_is() {
   done
   is "$seen" "$1" "$3"
 }
+
+# Installs the stand-in for the extension anew, without a role.
+install_standin() { psql -Xq -v program="$UPLOAD" -v scratch="$SCRATCH" -f "$(dirname "$UPLOAD")/aws_s3.sql"; }
