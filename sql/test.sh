@@ -41,32 +41,28 @@ as_postgres() {
   fi
 }
 
+# Fetches a version's artefact, unless it was fetched before, and prints where it is.
+fetch() {
+  local release=${releases[$1]:-}
+  [[ -n $release ]] || fail "there is no version $1 here; there are $debian ${!releases[*]}"
+  local jar=$HOME/.m2/repository/${artefact//[.:]/\/}/$release/${artefact#*:}-$release.jar
+  [[ -e $jar ]] || mvn -q -B dependency:get -Dartifact="$artefact:$release" -Dtransitive=false >&2
+  echo "$jar"
+}
+
 # Unpacks a version into the work folder, where PostgreSQL's user may read it, with pgTAP; sets `bin`.
 unpack() {
-  local version=$1 folder=$work/$1/server release
-  if [[ $version == "$debian" ]]; then
+  local folder=$work/$1/server
+  if [[ $1 == "$debian" ]]; then
     bin=/usr/lib/postgresql/$debian/bin
     return
   fi
-  release=${releases[$version]:-}
-  [[ -n $release ]] || fail "there is no version $version here; there are $debian ${!releases[*]}"
-  local jar=$HOME/.m2/repository/${artefact//[.:]/\/}
-  jar+=/$release/${artefact#*:}-$release.jar
-  [[ -e $jar ]] || mvn -q -B dependency:get -Dartifact="$artefact:$release" -Dtransitive=false
   mkdir -p "$folder"
-  python3 -m zipfile -e "$jar" "$folder/jar"
+  python3 -m zipfile -e "$(fetch "$1")" "$folder/jar"
   tar xJf "$folder"/jar/*.txz -C "$folder"
   cp "/usr/share/postgresql/$debian"/extension/pgtap* "$folder/share/postgresql/extension/"
   bin=$folder/bin
 }
-
-started=()
-start() {
-  as_postgres "$bin/pg_ctl" start --silent --wait --timeout 60 --pgdata "$1" --log "$1.log" \
-    -o "-c listen_addresses='' -k $(dirname "$1")/$2" >/dev/null || { cat "$1.log" >&2; fail "PostgreSQL did not start"; }
-  started+=("$bin/pg_ctl $1")
-}
-stop() { as_postgres "${1% *}" stop --silent --mode immediate --pgdata "${1#* }" >/dev/null 2>&1 || true; }
 
 # The S3 server that the stand-in for the extension uploads to; its buckets are folders. The same one as in e2e/peers.
 serve_s3() {
@@ -83,18 +79,15 @@ serve_s3() {
   port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   local key=standin secret
   secret=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-  mkdir -p "$work/s3/staging"
+  mkdir "$work/s3"
   ROOT_ACCESS_KEY=$key ROOT_SECRET_KEY=$secret "$work/versitygw" --port "127.0.0.1:$port" --region us-east-1 --quiet posix "$work/s3" \
     >"$work/s3.log" 2>&1 &
-  s3_server=$!
   install -m 600 /dev/null "$work/role.json"
   printf '{"endpoint": "http://127.0.0.1:%s", "region": "us-east-1", "access_key": "%s", "secret_key": "%s"}\n' \
     "$port" $key "$secret" >"$work/role.json"
   [[ $(id -u) != 0 ]] || chown postgres "$work/role.json"
   cp e2e/aws_s3/{upload.py,aws_s3.sql} "$work/"
-  mkdir "$work/scratch"
-  [[ $(id -u) != 0 ]] || chown postgres "$work/scratch"
-  export ROLE_FILE=$work/role.json UPLOAD=$work/upload.py SCRATCH=$work/scratch STAGING=$work/s3/staging
+  export ROLE_FILE=$work/role.json UPLOAD=$work/upload.py
   local _
   for _ in {1..100}; do
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
@@ -104,12 +97,25 @@ serve_s3() {
   fail "versitygw did not start"
 }
 
-s3_server=
 clean() {
-  local server
-  [[ -z $s3_server ]] || kill "$s3_server"
-  for server in "${started[@]}"; do stop "$server"; done
+  # The S3 server, and versions that are still being tested, which stop their servers themselves.
+  local running
+  running=$(jobs -p)
+  # shellcheck disable=SC2086 # a number each
+  [[ -z $running ]] || kill $running 2>/dev/null || true
+  wait || true
   rm -rf "$work"
+}
+
+start() {
+  as_postgres "$bin/pg_ctl" start --silent --wait --timeout 60 --pgdata "$1" --log "$1.log" \
+    -o "-c listen_addresses='' -k $(dirname "$1")/$2" >/dev/null || { cat "$1.log" >&2; fail "PostgreSQL did not start"; }
+}
+stop() {
+  local data
+  for data in "$work/$1"/data*/; do
+    [[ ! -e $data/postmaster.pid ]] || as_postgres "$bin/pg_ctl" stop --silent --mode immediate --pgdata "$data" >/dev/null 2>&1 || true
+  done
 }
 
 # A primary and a hot standby, each on a socket in a folder of its own.
@@ -135,8 +141,18 @@ CONFIGURATION
   start "$home/data-standby" standby
 }
 
-run_tests() {
-  export PGHOST=$work/$1/primary PGUSER=postgres PGDATABASE=pgexport_test STANDBY=$work/$1/standby
+# Everything on one version.
+try() {
+  local version=$1
+  unpack "$version"
+  # shellcheck disable=SC2064 # the version as it is now
+  trap "stop $version" EXIT
+  trap 'exit 1' TERM
+  serve "$version"
+  export PGHOST=$work/$version/primary PGUSER=postgres PGDATABASE=pgexport_test STANDBY=$work/$version/standby
+  export BUCKET=staging-$version STAGING=$work/s3/staging-$version SCRATCH=$work/$version/scratch
+  mkdir "$STAGING" "$SCRATCH"
+  [[ $(id -u) != 0 ]] || chown postgres "$SCRATCH"
   prove --exec bash sql/tests/install.sh
   psql -Xq -d postgres -c "CREATE DATABASE $PGDATABASE"
   psql -Xq -c 'CREATE EXTENSION pgtap'
@@ -151,17 +167,25 @@ unset "${!PG@}" 2>/dev/null || true
 export LC_ALL=C.UTF-8
 work=$(mktemp -d /tmp/pgexport-sql.XXXXXX)
 trap clean EXIT
+trap 'exit 1' INT TERM
 chmod 711 "$work"
-serve_s3
 versions=("$@")
 ((${#versions[@]})) || versions=(14 15 16 17 18)
+for version in "${versions[@]}"; do [[ $version == "$debian" ]] || fetch "$version" >/dev/null; done
+serve_s3
+
+# All versions at once: the tests wait more than they work.
+say "PostgreSQL ${versions[*]}"
+declare -A tries
 for version in "${versions[@]}"; do
-  say "PostgreSQL $version (after $SECONDS s)"
-  unpack "$version"
-  serve "$version"
-  run_tests "$version"
-  for server in "${started[@]}"; do stop "$server"; done
-  started=()
-  rm -rf "${work:?}/$version"
+  try "$version" >"$work/$version.log" 2>&1 &
+  tries[$version]=$!
 done
+failed=()
+for version in "${versions[@]}"; do
+  wait "${tries[$version]}" || failed+=("$version")
+  say "PostgreSQL $version (after $SECONDS s)"
+  cat "$work/$version.log"
+done
+((! ${#failed[@]})) || fail "tests failed on PostgreSQL ${failed[*]}"
 say "all tests passed on PostgreSQL ${versions[*]} (after $SECONDS s)"

@@ -76,9 +76,10 @@ $$;
 CREATE FUNCTION aws_s3_standin.export(
   query text, bucket text, file_path text, region text, options text, kms_key text, path text,
   OUT rows_uploaded bigint, OUT files_uploaded bigint, OUT bytes_uploaded bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
+  option CONSTANT text := $re$\w+(\s+([\w.]+|'([^']|'')*'|[eE]'([^'\\]|''|\\.)*'|\*|\([\w\s,"]*\)))?$re$;
   caller CONSTANT text := CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
   runner CONSTANT text := format('aws_s3_standin.%I', 'as ' || caller);
   role_file CONSTANT text := (SELECT s.value FROM aws_s3_standin.setting s WHERE s.name = 'role_file');
@@ -97,6 +98,11 @@ BEGIN
   IF to_regprocedure(runner || '(text, text)') IS NULL THEN
     RAISE EXCEPTION 'the stand-in for aws_s3 does not know the login %', caller
       USING ERRCODE = 'insufficient_privilege', HINT = format('SELECT aws_s3_standin.admit(%L)', caller);
+  END IF;
+
+  -- They are put into a statement that runs with the superuser's rights.
+  IF options !~ ('^\s*(' || option || '(\s*,\s*' || option || ')*\s*)?$') THEN
+    RAISE EXCEPTION 'these are no options of COPY: %', options USING ERRCODE = 'syntax_error';
   END IF;
 
   -- The columns, from a join that never runs the query. As on AWS the query is put in as it is: a semicolon at its end is a syntax error.

@@ -11,14 +11,12 @@ the rows are complete. REQUEST is JSON. What fails is written to SCRATCH/error.t
 import datetime
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import re
 import signal
 import sys
 import urllib.parse
-import xml.etree.ElementTree
 
 PART = 8 << 20  # bytes of a part of a multipart upload; S3 wants 5 MiB or more of all but the last
 
@@ -36,16 +34,19 @@ class S3:
         self.bucket = request["bucket"]
         self.region = request["region"] or self.role["region"]
         url = urllib.parse.urlsplit(self.role["endpoint"])
-        self.host = url.netloc
-        self.connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        self.host, self.scheme = url.netloc, url.scheme
 
     def request(self, method, key, query=(), body=b"", headers=()):
         path = "/" + urllib.parse.quote(f"{self.bucket}/{key}", safe="/-_.~")
         query = "&".join(f"{name}={urllib.parse.quote(value, safe='')}" for name, value in sorted(query))
         headers = {name.lower(): value for name, value in headers} | self.signed_headers(body)
         headers["authorization"] = self.authorization(method, path, query, headers)
+        # Imported where it is used, since many calls make no request and it takes a while.
+        import http.client
+
+        connect = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
         try:
-            connection = self.connect(self.host, timeout=60)
+            connection = connect(self.host, timeout=60)
             connection.request(method, path + (f"?{query}" if query else ""), body, headers)
             response = connection.getresponse()
             answer = response.read()
@@ -75,6 +76,8 @@ class S3:
 
 def tag(document, name):
     """The text of an element, whatever its namespace."""
+    import xml.etree.ElementTree
+
     try:
         elements = xml.etree.ElementTree.fromstring(document).iter()
     except xml.etree.ElementTree.ParseError:
@@ -83,7 +86,7 @@ def tag(document, name):
 
 
 class File:
-    """One object, uploaded in parts while it grows."""
+    """One object, uploaded in parts while it grows, or at once when it stays small."""
 
     def __init__(self, s3, key, headers, upload=None, etags=()):
         self.s3, self.key, self.headers = s3, key, headers
@@ -106,16 +109,12 @@ class File:
         response, _ = self.s3.request("PUT", self.key, query, data)
         self.etags.append(response.headers["ETag"])
 
-    def flush(self):
+    def complete(self):
+        if self.upload is None:
+            self.s3.request("PUT", self.key, body=bytes(self.rest), headers=self.headers)
+            return
         if self.rest:
             self.part(bytes(self.rest))
-            self.rest.clear()
-
-    def complete(self):
-        self.flush()
-        if self.upload is None:
-            self.s3.request("PUT", self.key, headers=self.headers)
-            return
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number, etag in enumerate(self.etags, 1)
         )
@@ -189,7 +188,8 @@ def begin(scratch, request):
                     continue
                 head, piece = (piece[:space], piece[space:]) if cut else (piece, b"")
                 file.write(head)
-        file.flush()
+        with open(f"{scratch}/rest", "wb", opener=private) as out:
+            out.write(file.rest)
     finally:
         state = {"request": request, "key": file.key, "headers": headers, "upload": file.upload, "etags": file.etags}
         state |= {"files": files, "bytes": total + file.size}
@@ -203,17 +203,16 @@ def private(path, flags):
 
 def pending(scratch):
     """The last file, as `begin` left it."""
-    try:
-        with open(f"{scratch}/state.json") as file:
-            state = json.load(file)
-    except FileNotFoundError:
-        return None, None
+    with open(f"{scratch}/state.json") as file:
+        state = json.load(file)
     return state, File(S3(state["request"]), state["key"], state["headers"], state["upload"], state["etags"])
 
 
 def finish(scratch):
     state, file = pending(scratch)
     empty = state["bytes"] == 0 and not state["request"]["empty_file"]
+    with open(f"{scratch}/rest", "rb") as rest:
+        file.rest = rest.read()
     if not empty:
         file.complete()
     with open(f"{scratch}/result.json", "w") as out:
@@ -221,9 +220,11 @@ def finish(scratch):
 
 
 def abort(scratch):
-    _, file = pending(scratch)
-    if file:
-        file.abort()
+    try:
+        _, file = pending(scratch)
+    except FileNotFoundError:
+        return  # it never began
+    file.abort()
 
 
 def main():

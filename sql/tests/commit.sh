@@ -9,13 +9,14 @@ export PGAPPNAME=worker
 sql "CREATE ROLE worker LOGIN IN ROLE pgexport_worker; CREATE ROLE other_worker LOGIN IN ROLE pgexport_worker"
 sql "CREATE ROLE dba LOGIN IN ROLE pgexport_reader, pg_read_all_stats"
 sql "CREATE TABLE asset AS SELECT n AS id, 'asset ' || n AS name FROM generate_series(1, 100) n; GRANT SELECT ON asset TO worker"
-slow="SELECT id, pg_sleep(0.03) FROM asset"
+# A query that waits until open_gate; the session that holds the snapshot also keeps the gate.
+gated="SELECT id FROM asset, (SELECT pg_advisory_xact_lock_shared(7)) gate"
 
 # prepare CHUNK QUERY [MORE ARGUMENTS OF prepare_run()]: sets `id` and `statement`.
 prepare() {
   local answer
   answer=$(sql "SELECT run_id, statement FROM pgexport.prepare_run(
-    job_uid => 'job', attempt => 1, dataset => 'assets', chunk => $1, query => \$q\$$2\$q\$, bucket => 'staging', key => '$1-$$',
+    job_uid => 'job', attempt => 1, dataset => 'assets', chunk => $1, query => \$q\$$2\$q\$, bucket => '$BUCKET', key => '$1-$$',
     region => 'us-east-1', options => 'format csv' ${3:+, $3})" -U worker -F $'\x01')
   id=${answer%%$'\x01'*} statement=${answer#*$'\x01'}
 }
@@ -50,6 +51,9 @@ echo "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT pg_export_snapsho
 read -r -u "${holder[0]}" snapshot
 read -r -u "${holder[0]}" seen
 read -r -u "${holder[0]}" instance
+echo "SELECT pg_advisory_lock(7);" >&"${holder[1]}"
+open_gate() { echo "SELECT pg_advisory_unlock(7);" >&"${holder[1]}"; }
+close_gate() { echo "SELECT pg_advisory_lock(7);" >&"${holder[1]}"; }
 sql "INSERT INTO asset VALUES (101, 'too late')"
 shared="snapshot => '$snapshot', expected_snapshot => '$seen', expected_instance => '$instance', chunks => 20"
 
@@ -60,7 +64,7 @@ is "$(row "query_sha256")" "$(printf 'TABLE asset' | sha256sum | cut -d' ' -f1)"
 matches "$(run 1 "TABLE asset" "$shared")" "*run $id of job job, attempt 1, chunk 1 is succeeded*Its files are there*" "a chunk that is there is not exported again"
 is "$(sql "SELECT count(*) FROM pgexport.run WHERE chunk = 1")" 1 "and has one row"
 
-begin 2 "$slow" "$shared"
+begin 2 "$gated" "$shared"
 is "$(sql "SELECT state, backend, elapsed > '0', chunk FROM pgexport.status('job') WHERE state = 'running'" -U dba)" "running|active|t|2" \
   "status() tells what runs and for how long"
 is "$(sql "SELECT count(*) FROM pgexport.status('job')" -U other_worker)" 0 "but not to another login"
@@ -68,10 +72,24 @@ matches "$(run 2 "TABLE asset" "$shared")" "*attempt 1, chunk 2 is running*Wait 
 id=$(sql "SELECT run_id FROM pgexport.orphans('job')")
 killed
 is "$(sql "SELECT backend FROM pgexport.orphans('job')")" active "when its client is killed, the backend goes on"
+open_gate
 until_is succeeded "SELECT state FROM pgexport.run WHERE run_id = $id" "and its outcome is committed all the same"
 is "$(row rows_uploaded), $(object 2)" "100, 100" "with all rows"
+close_gate
 
-begin 3 "$slow" "$shared" -c "SET client_connection_check_interval = '100ms'"
+tries=0
+# The program that uploads is held, so COPY cannot go on once the pipe is full.
+begin 19 "SELECT id, repeat('x', 10000) FROM asset, (SELECT pg_advisory_xact_lock_shared(7)) gate" "$shared"
+until upload=$(pgrep -f "^python3 .*upload.py begin $SCRATCH/") || ((++tries > 200)); do sleep 0.05; done
+kill -STOP "$upload"
+open_gate
+until_is "t|t" "SELECT rows_so_far BETWEEN 1 AND 99, bytes_so_far > 0 FROM pgexport.status('job') WHERE backend = 'active'" "status() tells how far it is" -U worker
+kill -CONT "$upload"
+ended
+is "$(row "state, rows_uploaded"), $(object 19)" "succeeded|100, 100" "and the run goes on"
+close_gate
+
+begin 3 "$gated" "$shared" -c "SET client_connection_check_interval = '100ms'"
 killed
 until_is gone "SELECT backend FROM pgexport.orphans('job') WHERE run_id = $id" "where the server looks after its clients, the backend ends with its client"
 is "$(row state), $(object 3)" "running, none" "without an outcome, and without an object"
@@ -79,7 +97,7 @@ is "$(sql "SELECT pgexport.mark_lost('job')" -U worker)" "$id" "which a successo
 is "$(row "state, finished_at IS NOT NULL, message LIKE 'The backend % is gone%'")" "lost|t|t" "and says in the table"
 is "$(run 3 "TABLE asset" "$shared"; object 3)" 100 "and then exports the chunk anew"
 
-begin 4 "$slow" "$shared"
+begin 4 "$gated" "$shared"
 is "$(sql "SELECT result FROM pgexport.cancel('job')" -U other_worker)" "" "another login has nothing to cancel"
 is "$(sql "SELECT result FROM pgexport.cancel('job')" -U dba)" refused "who may not signal the backend is refused"
 is "$(sql "SELECT run, result FROM pgexport.cancel('job')" -U worker)" "$id|signalled" "its own login cancels"
@@ -87,13 +105,13 @@ ended
 is "$(row "state, sqlstate"), $(object 4)" "cancelled|57014, none" "and the row says so"
 matches "$(row context)" "PL/pgSQL function*pgexport.export*EXECUTE*" "and where, without any statement"
 
-begin 5 "$slow" "$shared"
+begin 5 "$gated" "$shared"
 is "$(sql "SELECT result FROM pgexport.cancel('job', terminate => true)" -U worker)" signalled "or terminates"
 ended
 until_is gone "SELECT backend FROM pgexport.orphans('job')" "which leaves no outcome"
 sql "SELECT pgexport.mark_lost()" >/dev/null
 
-run 6 "$slow" "$shared" -c "SET statement_timeout = '1s'"
+run 6 "$gated" "$shared" -c "SET statement_timeout = '1s'"
 is "$(row "state, sqlstate, hint"), $(object 6)" "failed|57014|statement_timeout is 1s: raise it, or export smaller chunks., none" "a timeout is no cancel"
 
 run 7 "SELECT 1 / (id - 50), 'top secret' FROM asset" "$shared"
@@ -130,31 +148,30 @@ ask() { echo "$1" >&"${standby[1]}"; }
 hear() { local line; read -r -u "${standby[0]}" line; echo "$line"; }
 ask "SELECT pgexport.this_backend()::text;"
 backend=$(hear)
-id=$(sql "SELECT pgexport.begin_run('job', 1, 'assets', 13, repeat('0f', 32), 'staging', '13', backend => '$backend')" -U worker)
+id=$(sql "SELECT pgexport.begin_run('job', 1, 'assets', 13, repeat('0f', 32), '$BUCKET', '13', backend => '$backend')" -U worker)
 is "$(sql "SELECT backend, standby FROM pgexport.orphans('job')")" "elsewhere|t" "to the writer, a run on the standby is elsewhere"
 is "$(sql "SELECT result FROM pgexport.cancel('job')"), $(sql "SELECT pgexport.mark_lost('job')")" "elsewhere, " "and neither to be cancelled nor lost"
 caught_up
 is "$(on_standby "SELECT backend FROM pgexport.orphans('job')")" idle "on the standby it is seen"
-ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT replace(pgexport.export(\$\$$slow\$\$, 'staging', '13-$$', 'us-east-1')::text, chr(10), '; '); COMMIT;"
+ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT replace(pgexport.export('SELECT id, pg_sleep(0.05) FROM asset', '$BUCKET', '13-$$', 'us-east-1')::text, chr(10), '; '); COMMIT;"
 until_is active "SELECT backend FROM pgexport.orphans('job')" "at work" -h "$STANDBY" -U worker
 outcome=$(hear)
 is "$(sql "SELECT pgexport.finish_run($id, '$outcome')" -U worker), $(row "state, rows_uploaded"), $(object 13)" "t, succeeded|101, 101" \
   "its outcome is a row, which is committed on the writer"
-id=$(sql "SELECT pgexport.begin_run('job', 1, 'assets', 14, repeat('0f', 32), 'staging', '14', backend => '$backend')" -U worker)
+id=$(sql "SELECT pgexport.begin_run('job', 1, 'assets', 14, repeat('0f', 32), '$BUCKET', '14', backend => '$backend')" -U worker)
 caught_up
-ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT replace(pgexport.export(\$\$$slow\$\$, 'staging', '14-$$', 'us-east-1')::text, chr(10), '; '); COMMIT;"
+ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT replace(pgexport.export('SELECT pg_sleep(100)', '$BUCKET', '14-$$', 'us-east-1')::text, chr(10), '; '); COMMIT;"
 until_is active "SELECT backend FROM pgexport.orphans('job')" "another export is at work" -h "$STANDBY" -U worker
 is "$(on_standby "SELECT result FROM pgexport.cancel('job')")" signalled "on the standby it is cancelled"
 outcome=$(hear)
 is "$(sql "SELECT pgexport.finish_run($id, '$outcome')" -U worker), $(row state), $(object 14)" "t, cancelled, none" "which is an outcome like others"
-ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT (pgexport.export('TABLE asset', 'staging', '15', expected_instance => '$instance')).sqlstate; COMMIT;"
+ask "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT (pgexport.export('TABLE asset', '$BUCKET', '15', expected_instance => '$instance')).sqlstate; COMMIT;"
 is "$(hear)" PX001 "the writer's job does not run on the standby by mistake"
-ask "SELECT (pgexport.export('TABLE asset', 'staging', '15')).sqlstate;"
+ask "SELECT (pgexport.export('TABLE asset', '$BUCKET', '15')).sqlstate;"
 is "$(hear)" 25000 "nor outside of a transaction that sees one snapshot"
-matches "$(on_standby "SELECT pgexport.begin_run('job', 1, 'assets', 15, repeat('0f', 32), 'staging', '15')" || true)" "*read-only transaction*" "rows are the writer's"
-exec {standby[1]}>&-
-
-exec {holder[1]}>&-
+matches "$(on_standby "SELECT pgexport.begin_run('job', 1, 'assets', 15, repeat('0f', 32), '$BUCKET', '15')" || true)" "*read-only transaction*" "rows are the writer's"
+ask '\q'
+echo '\q' >&"${holder[1]}"
 wait
 matches "$(run 16 "TABLE asset" "$shared"; row state)" "*snapshot*running" "once the snapshot is gone, the statement itself fails, after the row was committed"
 until_is gone "SELECT backend FROM pgexport.orphans('job')" "which shows"
