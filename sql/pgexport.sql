@@ -150,7 +150,7 @@ AS $$ SELECT max(version) FROM pgexport.migration $$;
 COMMENT ON FUNCTION pgexport.version() IS 'The installed version of this schema.';
 
 CREATE OR REPLACE FUNCTION pgexport.instance() RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   system text := 'unknown';
@@ -158,7 +158,8 @@ BEGIN
   BEGIN
     SELECT system_identifier::text INTO system FROM pg_control_system();
   EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
-    -- A managed service may keep it to itself; the start alone tells its instances apart well enough.
+    -- A managed service may keep it to itself; the start alone tells its instances apart well enough. With the owner's rights the
+    -- answer is the same for every caller.
   END;
   -- A standby has its primary's identifier, but starts at a microsecond of its own.
   RETURN format('%s/%s', system, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint);

@@ -14,7 +14,7 @@ SELECT is_empty($$
   'every function pins its search_path but export(), which looks names up as its caller does');
 SELECT bag_eq($$
   SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'pgexport'::regnamespace AND p.prosecdef$$,
-  $$VALUES ('begin_run'), ('finish_run'), ('purge')$$, 'only what writes the table has its owner''s rights');
+  $$VALUES ('begin_run'), ('finish_run'), ('purge'), ('instance')$$, 'only what writes the table, or must say the same to all, has its owner''s rights');
 SELECT is_empty($$
   SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
   WHERE p.pronamespace = 'pgexport'::regnamespace AND a.grantee = 0$$, 'no function is open to everybody');

@@ -44,5 +44,9 @@ SELECT is((pgexport.this_backend()).backend_start, NULL, 'nor is its own login''
 SELECT is((pgexport.this_backend()).pid, pg_backend_pid(), 'but its number');
 RESET ROLE;
 
+SELECT matches(pgexport.instance(), '^\d+/\d+$', 'an instance is known by its identifier and its start');
+REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC;
+SELECT matches(pgexport.instance(), '^unknown/\d+$', 'where the identifier is kept secret by its start, to a superuser too');
+
 SELECT * FROM finish();
 ROLLBACK;
