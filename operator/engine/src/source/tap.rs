@@ -179,6 +179,7 @@ impl<S: AsyncRead + Unpin> Tap<S> {
             self.input.reserve(PIECE);
             match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)? {
                 Poll::Ready(0) => {
+                    ready!(self.poll_let_out(valve, context));
                     // The client shall see a message that broke off as that.
                     let rest = self.input.split_to(self.input.len().min(client.remaining()));
                     client.put_slice(&rest);
