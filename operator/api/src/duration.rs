@@ -34,6 +34,13 @@ pub(crate) fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     })
 }
 
+/// [`read_duration`] of a field that may be left out.
+pub(crate) fn read_optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    read_duration(deserializer).map(Some)
+}
+
 fn parse_duration(text: &str) -> Option<StdDuration> {
     if text.is_empty() {
         return None;

@@ -91,6 +91,8 @@ reasons! {
     LocationInUse = Environment, "wait for the other ExportJob, or choose another path in a new one";
     /// The ExportJob needs more connections than the ExportSource's limits admit at all.
     ConnectionLimit = Environment, "lower chunking.parallelism in a new ExportJob, or raise spec.limits.maxConnections of the ExportSource";
+    /// The replica lags too far behind, or too many sessions are at work, by the ExportSource's limits.
+    DatabaseBusy = Environment, "wait until the database is calmer, or raise the limit of the ExportSource that the message names";
     /// The login is a superuser, or may run programs or read or write files of the server.
     PrivilegedLogin = Environment, "use a login that may only read, or set spec.allowPrivilegedLogin of the ExportSource";
     /// An object that the ExportJob, ExportSource or ExportSink names does not exist.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
+use crate::duration::{duration, in_range, read_optional_duration};
 
 /// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -44,8 +46,9 @@ pub struct ExportSourceSpec {
     /// Where chunks wait until all of them are complete. Needed by `delivery.mode: Staged` and by more than one worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<Staging>,
-    /// How hard the database may be hit, by all ExportJobs whose sources name the same host, port and user, in any
-    /// namespace. Where such sources name different limits, the smallest counts.
+    /// How hard the database may be hit. `maxConnections` and `maxRunningJobs` hold over all ExportJobs whose sources name the
+    /// same host, port and user, in any namespace; where such sources name different limits, the smallest counts. The others
+    /// are looked at before each attempt to export, and one that is passed is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// Whether ExportJobs may bring queries of their own. Forbid: they may only name one of `queries`.
@@ -73,6 +76,15 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000))]
     pub max_running_jobs: Option<u32>,
+    /// How far a replica may lag behind for an export to begin, such as `30s`. A primary does not lag.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_optional_duration")]
+    #[schemars(schema_with = "duration", extend("x-kubernetes-validations" = [in_range("limits.maxReplicaLag")]))]
+    pub max_replica_lag: Option<Duration>,
+    /// How many other sessions may be at work in the server for an export to begin; pgexport's own do not count. The login
+    /// has to be a member of `pg_read_all_stats` to see them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_active_sessions: Option<u32>,
 }
 
 /// See [`ExportSourceSpec::inline_sql`].

@@ -76,6 +76,7 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
             name: name.clone(),
             postgres: postgres.clone(),
             allow_privileged_login: source.spec.allow_privileged_login,
+            limits: source.spec.limits.unwrap_or_default(),
         })),
         image: &context.image,
     };

@@ -102,6 +102,7 @@ impl Room {
                 name: "db".to_owned(),
                 postgres: serde_json::from_value(postgres).unwrap(),
                 allow_privileged_login: false,
+                limits: pgexport_api::source::Limits::default(),
             },
             sink: sink("customer", &self.customer, false),
             delivery: if staged {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue};
 use crate::sink::{S3, Volume};
-use crate::source::Postgres;
+use crate::source::{Limits, Postgres};
 
 /// The version of [`Order`] that this code writes and reads.
 pub const ORDER_VERSION: u32 = 1;
@@ -122,6 +122,9 @@ pub struct NamedSource {
     /// Whether a login is accepted that may do more than read and write tables.
     #[serde(default)]
     pub allow_privileged_login: bool,
+    /// How hard it may be hit.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// An ExportSink's name and target.

@@ -70,6 +70,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
             name: job.source_ref.name.clone(),
             postgres: input.source.postgres.clone(),
             allow_privileged_login: input.source.allow_privileged_login,
+            limits: input.source.limits.unwrap_or_default(),
         },
         sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
         delivery: delivery(input, &datasets)?,

@@ -104,6 +104,7 @@ mod tests {
     use crate::job::apply::blocking;
     use kube::Resource;
     use pgexport_api::order::{NamedSource, Task};
+    use pgexport_api::source::Limits;
     use pgexport_api::{ExportSource, naming};
     use serde_json::json;
 
@@ -132,6 +133,7 @@ mod tests {
                 name: "findings-db".to_owned(),
                 postgres,
                 allow_privileged_login: false,
+                limits: Limits::default(),
             })),
             image: &image,
         };

@@ -24,7 +24,7 @@ use crate::manifest::{Arrival, arrive};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::source::{Connector, Holder, application_name, privilege};
+use crate::source::{Connector, Holder, application_name, load, privilege};
 use crate::store::{self, Volumes};
 
 /// What a worker has to work with.
@@ -125,8 +125,13 @@ async fn hold(
     cancel: &CancellationToken,
 ) -> Result<(Holder, Plan)> {
     let name = application_name(&order.run, role);
+    let holding = async {
+        let session = connector.connect(&name).await?;
+        load::check(&session, &order.source).await?;
+        Holder::begin_on(session, &name).await
+    };
     let holder = tokio::select! {
-        holder = Holder::begin(connector, &name) => holder?,
+        holder = holding => holder?,
         () = cancel.cancelled() => return Err(interrupted()),
     };
     let planning = async {

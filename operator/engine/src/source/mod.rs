@@ -5,6 +5,7 @@ mod copy;
 mod dial;
 pub mod error;
 mod fresh;
+pub mod load;
 pub mod privilege;
 mod session;
 mod setting;

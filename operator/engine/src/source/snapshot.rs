@@ -28,7 +28,11 @@ pub struct Holder {
 impl Holder {
     /// Connects, begins a transaction and exports its snapshot.
     pub async fn begin(connector: &Connector, application_name: &str) -> Result<Self> {
-        let session = connector.connect(application_name).await?;
+        Self::begin_on(connector.connect(application_name).await?, application_name).await
+    }
+
+    /// Begins a transaction on a connection, and exports its snapshot.
+    pub(crate) async fn begin_on(session: Session, application_name: &str) -> Result<Self> {
         let greeting = greeting(&session)?;
         let lsn = lsn(&session).await;
         session.batch(Stage::Run, "beginning the snapshot's transaction", &begin(&session, true)).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Failure;
-use pgexport_api::source::{Postgres, ServerRole, TlsMode};
+use pgexport_api::source::{Limits, Postgres, ServerRole, TlsMode};
 use pgexport_engine::Result;
 use pgexport_engine::probe::{self, source::Probed};
 use pgexport_engine::secret::{MemorySecrets, Secret};
@@ -15,8 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use super::world::{World, key, told};
 
 async fn probe(postgres: &Postgres, secrets: MemorySecrets) -> Result<Probed> {
-    let source =
-        NamedSource { name: "source".to_owned(), postgres: postgres.clone(), allow_privileged_login: false };
+    let source = NamedSource {
+        name: "source".to_owned(),
+        postgres: postgres.clone(),
+        allow_privileged_login: false,
+        limits: Limits::default(),
+    };
     probe::source::probe(&source, Arc::new(secrets)).await
 }
 

@@ -11,6 +11,7 @@ mod chunking;
 mod copying;
 mod encoding;
 mod instance;
+mod load;
 mod login;
 mod parameters;
 mod privilege;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
+use pgexport_api::source::Limits;
 use pgexport_engine::Result;
 use pgexport_engine::probe::source::{Probed, probe};
 use pgexport_engine::secret::Secret;
@@ -36,8 +37,12 @@ impl Login {
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut secrets = self.world.secrets();
         secrets.insert("login", "password", Secret::new(b"secret".to_vec()));
-        let source =
-            NamedSource { name: "findings-db".to_owned(), postgres, allow_privileged_login: allowed };
+        let source = NamedSource {
+            name: "findings-db".to_owned(),
+            postgres,
+            allow_privileged_login: allowed,
+            limits: Limits::default(),
+        };
         probe(&source, Arc::new(secrets)).await
     }
 

@@ -13,7 +13,7 @@ use pgexport_api::order::{
 };
 use pgexport_api::report::Failure;
 use pgexport_api::sink::Volume;
-use pgexport_api::source::{Postgres, SecretKeyRef, Tls, TlsMode};
+use pgexport_api::source::{Limits, Postgres, SecretKeyRef, Tls, TlsMode};
 use pgexport_engine::error::{Error, Result};
 use pgexport_engine::plan::{Plan, PlannedDataset, chunk_query, make};
 use pgexport_engine::secret::{MemorySecrets, Secret};
@@ -96,6 +96,7 @@ impl World {
                 name: "source".to_owned(),
                 postgres: self.postgres(),
                 allow_privileged_login: false,
+                limits: Limits::default(),
             },
             sink: NamedSink {
                 name: "sink".to_owned(),

@@ -129,6 +129,7 @@ pub fn smallest(limits: impl Iterator<Item = Limits>) -> Limits {
     limits.fold(Limits::default(), |all, one| Limits {
         max_connections: least(all.max_connections, one.max_connections),
         max_running_jobs: least(all.max_running_jobs, one.max_running_jobs),
+        ..Limits::default()
     })
 }
 
@@ -162,7 +163,7 @@ mod tests {
     }
 
     fn limited(max_running_jobs: Option<u32>, max_connections: Option<u32>, claim: Claim) -> Claim {
-        Claim { limits: Limits { max_connections, max_running_jobs }, ..claim }
+        Claim { limits: Limits { max_connections, max_running_jobs, ..Limits::default() }, ..claim }
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! Whether a database is fit to be exported from now.
+
+use pgexport_api::order::NamedSource;
+use pgexport_api::reason::Reason;
+
+use super::Session;
+use super::error::Stage;
+use crate::error::{Error, Result};
+
+/// Seconds that a replica lags behind: since the commit that it has replayed last, unless it has replayed all that it has
+/// received. NULL on a primary, and on a replica that has replayed nothing yet.
+const LAG: &str = "
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
+  WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
+  ELSE EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::pg_catalog.float8";
+
+/// How many other sessions are at work, and whether the login sees them all.
+const ACTIVE: &str = "
+SELECT pg_catalog.count(*), pg_catalog.pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')
+FROM pg_catalog.pg_stat_activity
+WHERE backend_type = 'client backend' AND state <> 'idle' AND state NOT LIKE 'idle in transaction%'
+  AND pid <> pg_catalog.pg_backend_pid() AND application_name NOT LIKE 'pgexport/%'";
+
+/// Refuses while one of the source's limits is passed.
+///
+/// # Errors
+/// [`Reason::DatabaseBusy`], [`Reason::PermissionDenied`] where the login does not see the other sessions,
+/// [`Reason::UnsupportedServer`] where the server does not tell how far it lags.
+pub async fn check(session: &Session, source: &NamedSource) -> Result<()> {
+    if let Some(most) = source.limits.max_replica_lag {
+        lag(session, most.into(), &source.name).await?;
+    }
+    if let Some(most) = source.limits.max_active_sessions {
+        active(session, most, &source.name).await?;
+    }
+    Ok(())
+}
+
+async fn lag(session: &Session, most: std::time::Duration, source: &str) -> Result<()> {
+    let doing = "asking how far the replica lags";
+    let row = session.one(Stage::Connect, doing, LAG, &[]).await.map_err(|error| {
+        let message = format!("limits.maxReplicaLag of ExportSource {source}: {error}");
+        Error::new(Reason::UnsupportedServer, message)
+            .with_hint("remove limits.maxReplicaLag: this server does not tell how far it lags")
+    })?;
+    let lag: Option<f64> = row.try_get(0).map_err(|error| session.error(error, Stage::Connect, doing))?;
+    let Some(lag) = lag.filter(|lag| *lag > most.as_secs_f64()) else { return Ok(()) };
+    let message = format!(
+        "the replica lags {lag:.0} s behind, and limits.maxReplicaLag of ExportSource {source} is {most:?}"
+    );
+    Err(Error::new(Reason::DatabaseBusy, message))
+}
+
+async fn active(session: &Session, most: u32, source: &str) -> Result<()> {
+    let doing = "counting the sessions at work";
+    let row = session.one(Stage::Connect, doing, ACTIVE, &[]).await?;
+    let column = |error| session.error(error, Stage::Connect, doing);
+    let count: i64 = row.try_get(0).map_err(column)?;
+    if !row.try_get::<_, bool>(1).map_err(column)? {
+        let message = format!(
+            "limits.maxActiveSessions of ExportSource {source}: the login does not see what other sessions do"
+        );
+        return Err(Error::new(Reason::PermissionDenied, message)
+            .with_hint("GRANT pg_read_all_stats to the source's user, or remove limits.maxActiveSessions"));
+    }
+    if count <= i64::from(most) {
+        return Ok(());
+    }
+    let message = format!(
+        "{count} other sessions are at work, and limits.maxActiveSessions of ExportSource {source} is {most}"
+    );
+    Err(Error::new(Reason::DatabaseBusy, message))
+}
