@@ -30,8 +30,8 @@ unit: ## Tests that need no server.
 	cargo test --workspace --lib --bins
 
 # The whole workspace, always: a part of it would be built with other features of the dependencies, and so built again.
-build: ## The pgexport binary and the peers' tool, optimised.
-	cargo build --release --locked --workspace --bins
+build: ## The pgexport binary and the peers' tool, optimised. FEATURES=failpoints: for tests, see CONTRIBUTING.md.
+	cargo build --release --locked --workspace --bins $(if $(FEATURES),--features $(FEATURES))
 
 image: build ## The container image, as an archive: ENGINE=buildah|docker, TAG=localhost/pgexport:dev.
 	@BINARY=$${BINARY:-target/release/pgexport} image/build.sh
@@ -54,7 +54,7 @@ cluster-down: ## Stop it.
 	@$(STATE)/bin/cluster down
 
 peers-up: ## PostgreSQL and S3 on loopback, for the engine's integration tests without a cluster.
-	@e2e/prerequisites.sh peers && cargo build --release --locked --workspace --bins && target/release/peers up
+	@e2e/prerequisites.sh peers && $(MAKE) --no-print-directory build && target/release/peers up
 
 peers-down: ## Stop them.
 	@target/release/peers down

@@ -9,12 +9,14 @@
 #     PEERS_ADDRESS            this machine's address as pods see it; servers listen there (kind: the bridge's, 172.18.0.1)
 #     IMAGE                    an image that the cluster can have (kind: load state/image/pgexport.tar, then localhost/pgexport:dev)
 #   PGEXPORT_STATE           the state folder (default .state)
+#   FEATURES                 what pgexport is built with (default failpoints: places at which tests hold it or let it die)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PGEXPORT_STATE CARGO_TARGET_DIR=$PWD/target
 PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
 bin=$PGEXPORT_STATE/bin
 existing=${USE_EXISTING_CLUSTER:-}
+features=${FEATURES-failpoints}
 system=pgexport-system
 
 say() { echo "lab: $*"; }
@@ -22,7 +24,7 @@ fail() { echo "lab: $*" >&2; exit 1; }
 
 build() {
   say "building pgexport and the peers' tool (about 8 minutes on 2 cores the first time)"
-  cargo build --release --locked --workspace --bins
+  cargo build --release --locked --workspace --bins ${features:+--features "$features"}
 }
 
 # Sets `image` to a name that changes with the binary, so that an upgrade replaces pods.
@@ -68,9 +70,12 @@ start_peers() {
 }
 
 install_operator() {
+  # By this annotation, pods are told where a test's failpoints' coordinator is.
+  local failpoints=()
+  [[ $features != *failpoints* ]] || failpoints=(--set 'worker.metadataPrefixes={failpoints.test/}')
   say "installing the operator by its chart"
   "$bin/helm" upgrade --install pgexport charts/pgexport --namespace "$system" --create-namespace --wait --timeout 3m \
-    --set image.repository="${image%:*}" --set image.tag="${image##*:}" --set image.pullPolicy=IfNotPresent >"$PGEXPORT_STATE/helm.log" 2>&1 ||
+    --set image.repository="${image%:*}" --set image.tag="${image##*:}" --set image.pullPolicy=IfNotPresent "${failpoints[@]}" >"$PGEXPORT_STATE/helm.log" 2>&1 ||
     { cat "$PGEXPORT_STATE/helm.log" >&2; kubectl -n "$system" get pods,events >&2 || true; fail "the chart could not be installed"; }
 }
 

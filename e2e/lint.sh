@@ -5,7 +5,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 deny_version=0.20.2
 
 cargo fmt --all --check
-cargo clippy --locked --workspace --all-targets -- -D warnings
+# As users get it, and as tests need it.
+for features in '' failpoints; do
+  cargo clippy --locked --workspace --all-targets --features "$features" -- -D warnings
+done
 deny=${PGEXPORT_STATE:-.state}/tools/bin/cargo-deny
 if [[ ! -x $deny ]]; then
   echo "lint: building cargo-deny $deny_version (about 2 minutes, once)"

@@ -2,7 +2,8 @@
 # All tests, from formats to the cluster. What it starts it stops, unless the lab was up before.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PGEXPORT_STATE CARGO_TARGET_DIR=$PWD/target
+# One build for all: with failpoints, places at which tests hold pgexport or let it die.
+export PGEXPORT_STATE CARGO_TARGET_DIR=$PWD/target FEATURES=failpoints
 PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
 bin=$PGEXPORT_STATE/bin
 
@@ -18,7 +19,7 @@ step "generated files"
 make --no-print-directory generate-check
 
 step "unit tests"
-cargo test --release --locked --workspace --lib --bins
+cargo test --release --locked --workspace --features $FEATURES --lib --bins
 (cd e2e/cluster && go test ./...)
 
 step "sql"
@@ -35,6 +36,6 @@ e2e/lab.sh up
 while IFS= read -r line; do export "${line?}"; done < <(e2e/lab.sh env)
 
 step "integration and end-to-end tests"
-cargo test --release --locked --workspace --test '*'
+cargo test --release --locked --workspace --features $FEATURES --test '*'
 
 step "all tests passed"

@@ -26,6 +26,8 @@ engine=${ENGINE:-$(command -v buildah >/dev/null && echo buildah || echo docker)
 [[ -f $certificates ]] || fail "$certificates is missing: apt-get install ca-certificates"
 command -v "$engine" >/dev/null || fail "$engine is missing: apt-get install buildah, or set ENGINE"
 
+[[ $("$BINARY" --version) != *failpoints* ]] || echo "image: this build has failpoints: the image is for tests only" >&2
+
 mkdir -p "$state/image" "$(dirname "$out")"
 work=$(mktemp -d "$state/image/build.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -72,7 +72,7 @@ case ${1:-} in
   up)
     started=$SECONDS
     say "Starting the lab. From nothing it takes 10 to 20 minutes on 2 cores (Kubernetes is about 6 of them), the next time about a minute."
-    e2e/lab.sh up
+    FEATURES='' e2e/lab.sh up
     while IFS= read -r line; do export "${line?}"; done < <(e2e/lab.sh env)
     apply
     watch_job

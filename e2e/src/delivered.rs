@@ -1,6 +1,6 @@
 //! What a customer finds in the bucket.
 
-use pgexport_peers::S3;
+use pgexport_peers::{S3, TestDatabase};
 use serde_json::Value;
 
 /// A finished delivery.
@@ -81,6 +81,26 @@ pub fn json_rows(document: &[u8]) -> Vec<&[u8]> {
         .filter(|line| !line.is_empty())
         .map(|line| line.strip_suffix(b",").unwrap_or(line))
         .collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// The rows of NDJSON files, each as its own bytes, sorted.
+pub fn ndjson_rows<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let lines = files.into_iter().flat_map(|file| file.split(|byte| *byte == b'\n'));
+    let mut rows: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// The rows of a query as PostgreSQL itself writes them in JSON, sorted.
+pub async fn expected_rows(database: &TestDatabase, sql: &str) -> Vec<Vec<u8>> {
+    let admin = database.admin().await.expect("a connection");
+    admin.batch_execute("SET TimeZone = 'UTC'").await.expect("a setting");
+    let sql = format!("SELECT row_to_json(q.*)::text FROM ({sql}) q");
+    let rows = admin.query(&sql, &[]).await.expect("rows");
+    let line = |row: &tokio_postgres::Row| row.get::<_, String>(0).replace(['\r', '\n'], " ").into_bytes();
+    let mut rows: Vec<Vec<u8>> = rows.iter().map(line).collect();
     rows.sort_unstable();
     rows
 }

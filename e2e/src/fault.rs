@@ -29,12 +29,15 @@ pub async fn evict(api: &Api<Pod>, pod: &Pod) {
     api.evict(&pod.name_any(), &EvictParams::default()).await.expect("an eviction");
 }
 
-/// Deletes the controller's pods at once.
+/// Kills the controller by SIGKILL, and deletes its pod at once: another one comes without the kubelet's waits.
 pub async fn kill_controller(lab: &Lab) {
     let system: Api<Pod> = Api::namespaced(lab.client.clone(), SYSTEM);
     let pods = controllers(&system).await;
     assert!(!pods.is_empty(), "no controller runs");
     for pod in pods {
+        if let Some(process) = Process::of_worker(&pod) {
+            process.signal(Signal::SIGKILL);
+        }
         delete_at_once(&system, &pod).await;
     }
 }

@@ -14,7 +14,13 @@ pub use nix::sys::signal::Signal;
 pub struct Process(i32);
 
 impl Process {
-    /// The worker in a pod; `None` where none runs.
+    /// The process with this number.
+    #[must_use]
+    pub const fn numbered(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The worker, or the controller, in a pod; `None` where none runs.
     #[must_use]
     pub fn of_worker(pod: &Pod) -> Option<Self> {
         // The kubelet names a pod's control group by its uid; systemd's would write it with underscores.

@@ -8,7 +8,7 @@ use pgexport_api::{ExportJob, naming};
 use pgexport_peers::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::delivered::Delivery;
+use crate::delivered::{Delivery, expected_rows, ndjson_rows};
 use crate::lab::Lab;
 use crate::leftover::Leftovers;
 use crate::manifest::job;
@@ -44,13 +44,7 @@ impl<'a> World<'a> {
     pub async fn create(lab: &'a Lab, hint: &str) -> Self {
         let database = lab.peers.postgres.create_findings_database(hint).await.expect("a database");
         let (namespace, customer, staging) = Namespace::furnished(lab, hint, &database.name).await;
-        let admin = database.admin().await.expect("a connection");
-        admin.batch_execute("SET TimeZone = 'UTC'").await.expect("a setting");
-        let sql = format!("SELECT row_to_json(q.*)::text FROM ({SQL}) q");
-        let rows = admin.query(&sql, &[]).await.expect("rows");
-        let mut wanted: Vec<Vec<u8>> =
-            rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ").into_bytes()).collect();
-        wanted.sort_unstable();
+        let wanted = expected_rows(&database, SQL).await;
         Self { namespace, customer, staging, database, wanted }
     }
 
@@ -105,13 +99,7 @@ impl<'a> World<'a> {
     pub async fn whole(&self, path: &str) -> Delivery {
         let s3 = &self.namespace.lab.peers.s3;
         let delivery = Delivery::read_beside_others(s3, &self.customer, &Self::location(path)).await;
-        let files = delivery.files_of("assets");
-        let mut rows: Vec<&[u8]> = files
-            .iter()
-            .flat_map(|file| file.split(|byte| *byte == b'\n'))
-            .filter(|line| !line.is_empty())
-            .collect();
-        rows.sort_unstable();
+        let rows = ndjson_rows(delivery.files_of("assets"));
         assert_eq!(rows.len(), self.wanted.len(), "{path}: count of rows");
         assert!(rows == self.wanted, "{path}: what is delivered is not what the database holds");
         delivery

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ResourceQuota, ServiceAccount};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pgexport_api::{ConditionType, ExportJob, ExportSink, ExportSource, Phase};
-use pgexport_e2e::{Gate, Lab, Namespace, World, condition, job, postgres_spec, s3_spec};
+use pgexport_e2e::{Gate, Lab, Namespace, OwnServer, World, condition, job, postgres_spec, s3_spec};
+use pgexport_peers::server::Validity;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -287,6 +288,29 @@ async fn what_can_be_put_right_stalls_and_goes_on_by_itself() {
         })
         .await;
     };
+    let expired = async {
+        let server = OwnServer::up(&lab).await;
+        server.certify(Validity::Expired).await;
+        let postgres = &server.postgres;
+        namespace
+            .secret("expired", &[("password", &postgres.exporter.password), ("ca.crt", &postgres.ca_pem)])
+            .await;
+        let mut spec = source(json!({}));
+        spec["postgres"]["port"] = json!(postgres.pod.port());
+        spec["postgres"]["database"] = json!("findings");
+        spec["postgres"]["passwordSecretRef"]["name"] = json!("expired");
+        spec["postgres"]["tls"]["caSecretRef"]["name"] = json!("expired");
+        namespace.source("expired", spec).await;
+        let words = &[
+            "ExportSource expired",
+            "TlsFailed",
+            "certificate has expired",
+            "renew the server's certificate",
+        ];
+        let case = case("expired", "SELECT 1 AS one", from("expired"), "SourceNotReady", words);
+        waits_and_goes_on(&namespace, case, async || server.certify(Validity::Now).await).await;
+        server.down().await;
+    };
     let secret = async {
         let mut spec = source(json!({}));
         spec["postgres"]["passwordSecretRef"]["name"] = json!("missing");
@@ -320,7 +344,7 @@ async fn what_can_be_put_right_stalls_and_goes_on_by_itself() {
         })
         .await;
     };
-    futures::join!(allow, query, superuser, wrong_ca, secret, bucket, account);
+    futures::join!(allow, query, superuser, wrong_ca, expired, secret, bucket, account);
     namespace.remove().await;
     database.drop_database().await.unwrap();
 }

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
 use pgexport_api::ConditionType;
-use pgexport_e2e::{Lab, Namespace, SYSTEM, condition, controller, eventually, job};
+use pgexport_e2e::{Lab, Namespace, change_controller, condition, controller, job};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,9 +44,7 @@ async fn an_image_that_cannot_be_pulled_is_named() {
 
 /// Has the controller start workers of another image, and returns the former one.
 async fn worker_image(lab: &Lab, image: &str) -> String {
-    let api: Api<Deployment> = Api::namespaced(lab.client.clone(), SYSTEM);
     let deployment = controller(lab).await;
-    let name = deployment.name_any();
     let mut container =
         serde_json::to_value(&deployment.spec.unwrap().template.spec.unwrap().containers[0]).unwrap();
     let args = container["args"].as_array_mut().expect("arguments");
@@ -59,19 +54,6 @@ async fn worker_image(lab: &Lab, image: &str) -> String {
         .expect("--worker-image=");
     let was = flag.as_str().unwrap()["--worker-image=".len()..].to_owned();
     *flag = Value::String(format!("--worker-image={image}"));
-    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": container["name"], "args": container["args"]}]}}}});
-    api.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
-    eventually(2 * MINUTE, async || {
-        let deployment = api.get(&name).await.ok()?;
-        let status = deployment.status?;
-        let current = status.observed_generation == deployment.metadata.generation;
-        (current
-            && status.updated_replicas == Some(1)
-            && status.ready_replicas == Some(1)
-            && status.replicas == Some(1))
-        .then_some(())
-    })
-    .await
-    .expect("the controller is ready again");
+    change_controller(lab, json!({"args": container["args"]})).await;
     was
 }

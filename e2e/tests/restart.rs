@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use pgexport_api::{Phase, Reason};
 use pgexport_e2e::{
-    Delivery, Gate, Lab, Namespace, delete_at_once, eventually, evict, job, json_rows, kill_controller,
-    kill_worker,
+    Delivery, Gate, Lab, Namespace, delete_at_once, eventually, evict, expected_rows, job, json_rows,
+    kill_controller, kill_worker,
 };
 use pgexport_peers::{TestDatabase, findings};
 use serde_json::{Value, json};
@@ -40,12 +40,7 @@ fn gated_by(row: &str) -> Value {
 /// Checks that the delivery holds each finding once.
 async fn check(lab: &Lab, customer: &str, database: &TestDatabase) {
     let delivery = Delivery::read(&lab.peers.s3, customer, "from-us/out/").await;
-    let admin = database.admin().await.unwrap();
-    admin.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
-    let rows = admin.query("SELECT row_to_json(f.*)::text FROM findings f", &[]).await.unwrap();
-    let mut wanted: Vec<Vec<u8>> =
-        rows.iter().map(|row| row.get::<_, String>(0).replace(['\r', '\n'], " ").into_bytes()).collect();
-    wanted.sort_unstable();
+    let wanted = expected_rows(database, "SELECT f.* FROM findings f").await;
     let files = delivery.files_of("findings");
     assert_eq!(files.len(), 1);
     assert!(json_rows(files[0]) == wanted, "what is delivered is not what the database holds");

@@ -44,6 +44,10 @@ pub struct StoredObject {
     pub key: String,
     /// Its size.
     pub bytes: u64,
+    /// Its `ETag`.
+    pub tag: String,
+    /// When it was written.
+    pub written: String,
 }
 
 /// A multipart upload that was neither completed nor aborted.
@@ -139,6 +143,8 @@ impl S3 {
             objects.extend(page.contents.unwrap_or_default().into_iter().map(|object| StoredObject {
                 key: object.key.unwrap_or_default(),
                 bytes: object.size.and_then(|size| size.try_into().ok()).unwrap_or_default(),
+                tag: object.e_tag.unwrap_or_default(),
+                written: object.last_modified.map(|time| time.to_string()).unwrap_or_default(),
             }));
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));

@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener},
 };
 
+pub use certificate::Validity;
 pub use error::ServerError;
 use settings::Settings;
 
@@ -97,6 +98,19 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
     peers.s3.host = listen.published_s3.unwrap_or(s3_address);
     settings::write_private(&folder.record(), &peers)?;
     Ok(peers)
+}
+
+/// Has PostgreSQL show another certificate to all who connect from now on. To be called from where `postgres.host` is reached.
+///
+/// # Errors
+/// PostgreSQL does not run, or does not take it.
+pub async fn certify(
+    folder: &StateFolder,
+    postgres: &Postgres,
+    validity: Validity,
+) -> Result<(), ServerError> {
+    let _lock = lock(folder)?;
+    postgres::certify(folder, postgres, validity).await
 }
 
 /// Stops both servers. With `purge` their data, passwords and record go too.

@@ -32,6 +32,11 @@ pub(crate) fn init() {
         layer.json().flatten_event(true).with_current_span(false).boxed()
     };
     tracing_subscriber::registry().with(layer.with_filter(filter(wanted))).init();
+    if pgexport_failpoint::ENABLED {
+        tracing::warn!(
+            "this build has failpoints, at which a test holds it or lets it die: it is for tests only"
+        );
+    }
 }
 
 #[cfg(test)]

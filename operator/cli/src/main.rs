@@ -11,13 +11,21 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pgexport_failpoint as failpoint;
+
+/// What `--version` says. A build for tests says that it is one.
+const VERSION: &str = if failpoint::ENABLED {
+    concat!(env!("CARGO_PKG_VERSION"), " (with failpoints: for tests only)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 /// Export the results of SQL queries from PostgreSQL, in parallel chunks, to object storage.
 ///
 /// On a cluster, `pgexport controller` reconciles the custom resources ExportSource, ExportSink and ExportJob. Without a
 /// cluster, `pgexport run` carries out the same manifests.
 #[derive(Debug, Parser)]
-#[command(name = "pgexport", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "pgexport", version = VERSION, max_term_width = 110, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -59,6 +59,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             log_filter: config.worker_log_filter,
             defaults: config.worker_defaults,
             metadata_prefixes: config.pod_metadata_prefixes,
+            failpoints: pgexport_failpoint::ENABLED,
         },
         admission: Admissions { turn: Arc::default(), namespaces: Arc::new(config.namespaces.clone()) },
         metrics: Metrics::default(),

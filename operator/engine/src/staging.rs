@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use pgexport_api::job::{Consistency, FormatType};
 use pgexport_api::order::{RunIdentity, RunOrder};
 use pgexport_api::reason::Reason;
+use pgexport_failpoint as failpoint;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,7 @@ impl Staging {
         let key = self.plan_key();
         let body = document(plan)?;
         let put = self.store.put(&key, body.clone(), JSON, PutMode::Create).await?;
+        failpoint::hit("staging::plan_stored", &key).await;
         // The answer to an earlier try may have been lost.
         if put == Put::Exists && self.store.get(&key).await? == Some(body) {
             return Ok(Put::Written);
@@ -157,15 +159,18 @@ impl Staging {
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
         let ChunkRecord { chunk, rows, started, finished, worker } = record;
         let FinishedFile { key, digest, pending } = body;
+        failpoint::hit("staging::body_uploaded", &key).await;
         if pending.commit().await? == Put::Exists {
             let message = format!("{} is there already, under a name that chance gave", self.store.uri(&key));
             return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
         }
+        failpoint::hit("staging::body_stored", &key).await;
         let sidecar =
             Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
         let key = self.sidecar_key(chunk);
         let sidecar = document(&sidecar)?;
         let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;
+        failpoint::hit("staging::sidecar_stored", &key).await;
         if put == Put::Exists && self.store.get(&key).await? == Some(sidecar) {
             return Ok(Put::Written);
         }

@@ -8,6 +8,7 @@ use pgexport_api::job::Layout;
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Delivered;
+use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ pub async fn run(
     let staging = Staging::open(store::open(&staging.target, secrets, volumes)?, order);
     let (plan, sidecars) = complete(&staging).await?;
     progress.planned(u32::try_from(sidecars.len()).unwrap_or(u32::MAX));
+    failpoint::hit("transfer::begun", &order.run.uid).await;
 
     let mark = staging.mark().await?;
     let delivery = Delivery::new(sink.clone(), order, earlier, Some(staging.clone()));

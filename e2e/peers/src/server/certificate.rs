@@ -19,6 +19,15 @@ pub(super) struct ServerCertificate {
     pub(super) key: String,
 }
 
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Now, and for long.
+    Now,
+    /// It has expired.
+    Expired,
+}
+
 /// Makes the CA if it does not exist, and returns its certificate as PEM.
 pub(super) fn ensure_authority(folder: &StateFolder) -> Result<String, ServerError> {
     let path = folder.ca_certificate();
@@ -32,7 +41,11 @@ pub(super) fn ensure_authority(folder: &StateFolder) -> Result<String, ServerErr
 }
 
 /// Makes a certificate for a server that listens on `address`, and is perhaps forwarded from the loopback address.
-pub(super) fn issue(folder: &StateFolder, address: IpAddr) -> Result<ServerCertificate, ServerError> {
+pub(super) fn issue(
+    folder: &StateFolder,
+    address: IpAddr,
+    validity: Validity,
+) -> Result<ServerCertificate, ServerError> {
     let path = folder.ca_key();
     let ca_key = std::fs::read_to_string(&path).map_err(file("reading", &path))?;
     let issuer = Issuer::new(authority(), KeyPair::from_pem(&ca_key)?);
@@ -41,6 +54,10 @@ pub(super) fn issue(folder: &StateFolder, address: IpAddr) -> Result<ServerCerti
     params.distinguished_name = name("pgexport test PostgreSQL");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
+    if validity == Validity::Expired {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    }
     let key = KeyPair::generate()?;
     Ok(ServerCertificate { certificate: params.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem() })
 }

@@ -120,6 +120,13 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sends a signal to the server, if it runs.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.find() {
+            send(pid, signal);
+        }
+    }
+
     /// Stops the server, by force if need be, and whatever it left behind. Nothing happens if nothing runs.
     pub(super) async fn stop(&self) -> Result<(), ServerError> {
         if let Some(pid) = self.find() {

@@ -14,7 +14,8 @@ use nix::{
 use tokio::process::Command;
 
 use super::{
-    ServerError, certificate,
+    ServerError,
+    certificate::{self, ServerCertificate, Validity},
     daemon::{Daemon, Launch, wrapper},
     error::file,
     settings::write_private_text,
@@ -175,23 +176,38 @@ async fn initialise(
     std::fs::rename(&unfinished, &data).map_err(file("making", &data))
 }
 
+/// Shows another certificate to all who connect from now on.
+pub(super) async fn certify(
+    folder: &StateFolder,
+    postgres: &Postgres,
+    validity: Validity,
+) -> Result<(), ServerError> {
+    let owner = geteuid().is_root().then_some(OWNER);
+    write_certificate(folder, owner, postgres, validity)?;
+    let daemon = daemon(folder);
+    // It reads its configuration again.
+    daemon.signal(Signal::SIGHUP);
+    daemon
+        .wait(START_TIMEOUT, async || match (postgres.admin("postgres").await, validity) {
+            (Ok(_), Validity::Now) | (Err(_), Validity::Expired) => Ok(()),
+            (Ok(_), Validity::Expired) => {
+                Err(PeersError::Certificate("it is still the former one".to_owned()))
+            }
+            (Err(error), Validity::Now) => Err(error),
+        })
+        .await
+}
+
 /// Writes the configuration and a certificate for the address that the server listens on.
 fn configure(
     folder: &StateFolder,
     owner: Option<&'static str>,
     postgres: &Postgres,
 ) -> Result<(), ServerError> {
-    let certificate = certificate::issue(folder, postgres.host.ip())?;
-    for (name, text) in [
-        ("postgresql.conf", CONFIGURATION),
-        ("pg_hba.conf", HOST_BASED_AUTHENTICATION),
-        ("server.crt", &certificate.certificate),
-        ("server.key", &certificate.key),
-    ] {
-        let path = folder.postgres_data().join(name);
-        write_private_text(&path, text)?;
-        hand_over(&path, owner)?;
+    for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", HOST_BASED_AUTHENTICATION)] {
+        write_owned(folder, owner, name, text)?;
     }
+    write_certificate(folder, owner, postgres, Validity::Now)?;
     // PostgreSQL refuses to start while any process has the number in a lock file left by a crash. None of ours
     // runs, so that would be somebody else's.
     let stale = folder.postgres_data().join("postmaster.pid");
@@ -199,6 +215,28 @@ fn configure(
         std::fs::remove_file(&stale).map_err(file("removing", &stale))?;
     }
     Ok(())
+}
+
+fn write_certificate(
+    folder: &StateFolder,
+    owner: Option<&'static str>,
+    postgres: &Postgres,
+    validity: Validity,
+) -> Result<(), ServerError> {
+    let ServerCertificate { certificate, key } = certificate::issue(folder, postgres.pod.ip(), validity)?;
+    write_owned(folder, owner, "server.crt", &certificate)?;
+    write_owned(folder, owner, "server.key", &key)
+}
+
+fn write_owned(
+    folder: &StateFolder,
+    owner: Option<&'static str>,
+    name: &str,
+    text: &str,
+) -> Result<(), ServerError> {
+    let path = folder.postgres_data().join(name);
+    write_private_text(&path, text)?;
+    hand_over(&path, owner)
 }
 
 fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError> {

@@ -2,6 +2,7 @@
 
 use kube::ResourceExt;
 use pgexport_api::ExportJob;
+use pgexport_failpoint as failpoint;
 
 use super::decide::Action;
 use super::finalizer;
@@ -36,7 +37,9 @@ pub async fn apply(
                 };
                 context.refusals.clear(owner_uid);
                 tracing::debug!(namespace, job = job.name_any(), "the Job is there");
+                failpoint::hit("apply::job_created", owner_uid).await;
                 ensure_order(client, namespace, &rendering.config_map(*child, &uid)).await?;
+                failpoint::hit("apply::order_created", owner_uid).await;
             }
             (Action::EnsureOrder { child, uid, sha256 }, Some(rendering)) => {
                 let config_map = rendering.config_map(*child, uid);
@@ -47,7 +50,10 @@ pub async fn apply(
                     delete_job(client, namespace, &config_map.name_any(), uid).await?;
                 }
             }
-            (Action::DeleteJob { name, uid }, _) => delete_job(client, namespace, name, uid).await?,
+            (Action::DeleteJob { name, uid }, _) => {
+                failpoint::hit("apply::deleting_job", owner_uid).await;
+                delete_job(client, namespace, name, uid).await?;
+            }
             (Action::EnsureJob(_) | Action::EnsureOrder { .. }, None) => {}
         }
     }

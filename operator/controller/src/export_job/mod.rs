@@ -20,6 +20,7 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use pgexport_api::{ExportJob, naming};
+use pgexport_failpoint as failpoint;
 
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
@@ -70,12 +71,17 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     // decide (pure)
     let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
     // status (client): before anything is done, so that nothing is done upon stale facts
+    failpoint::hit("status::decided", &owner.uid).await;
     let may_act = match status::write(context, &namespace, &job, &prior, &decision.status).await? {
         Written::Conflict => false,
         Written::Unchanged if decision.actions.iter().any(decide::Action::needs_current_status) => {
             is_current(&context.client, &namespace, job.as_ref()).await?
         }
-        Written::Done | Written::Unchanged => true,
+        Written::Done => {
+            failpoint::hit("status::written", &owner.uid).await;
+            true
+        }
+        Written::Unchanged => true,
     };
     // Whoever is judged next sees what was written.
     drop(turn);

@@ -128,6 +128,7 @@ mod tests {
             )
             .unwrap(),
             metadata_prefixes: Vec::new(),
+            failpoints: false,
         }
     }
 
@@ -136,15 +137,23 @@ mod tests {
         references: &super::super::dereference::References,
         child: Child,
     ) -> (Job, ConfigMap) {
+        rendered_with(&image(), job, references, child)
+    }
+
+    fn rendered_with(
+        image: &WorkerImage,
+        job: &ExportJob,
+        references: &super::super::dereference::References,
+        child: Child,
+    ) -> (Job, ConfigMap) {
         let validated = validate("exports", job, references).unwrap();
-        let image = image();
         let rendering = Rendering {
             namespace: "exports",
             owner: job.controller_owner_ref(&()).map(crate::job::apply::blocking).unwrap(),
             spec: &job.spec,
             attempts: 1,
             validated: &validated,
-            image: &image,
+            image,
         };
         (rendering.job(child), rendering.config_map(child, "job-uid"))
     }
@@ -178,6 +187,16 @@ mod tests {
             "transfer_job",
             rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0
         );
+    }
+
+    #[test]
+    fn no_pod_is_told_of_failpoints_but_by_a_build_that_has_them() {
+        for failpoints in [false, true] {
+            let image = WorkerImage { failpoints, ..image() };
+            let (pod, _) = rendered_with(&image, &job(&json!({})), &references(), Child::export(1));
+            let pod = serde_json::to_string(&pod).unwrap();
+            assert_eq!(pod.contains(pgexport_failpoint::VARIABLE), failpoints, "{pod}");
+        }
     }
 
     #[test]

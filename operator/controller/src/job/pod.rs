@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, KeyToPath,
-    LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, KeyToPath, LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaimVolumeSource,
+    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use pgexport_api::job::PodTemplate;
@@ -38,6 +39,8 @@ pub struct WorkerImage {
     pub defaults: PodTemplate,
     /// What the keys of an ExportJob's `podTemplate.labels` and `podTemplate.annotations` may begin with.
     pub metadata_prefixes: Vec<String>,
+    /// Whether pods are told by an annotation where the failpoints' coordinator is.
+    pub failpoints: bool,
 }
 
 /// The pod of a role.
@@ -85,9 +88,7 @@ pub fn spec(
                 role.as_str().to_owned(),
                 format!("--order-sha256={order_sha256}"),
             ]),
-            env: image.log_filter.as_ref().map(|filter| {
-                vec![EnvVar { name: "RUST_LOG".to_owned(), value: Some(filter.clone()), ..EnvVar::default() }]
-            }),
+            env: environment(image),
             ports: Some(vec![ContainerPort {
                 name: Some("http".to_owned()),
                 container_port: i32::from(progress::PORT),
@@ -112,6 +113,27 @@ pub fn spec(
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+fn environment(image: &WorkerImage) -> Option<Vec<EnvVar>> {
+    let log_filter = image.log_filter.as_ref().map(|filter| EnvVar {
+        name: "RUST_LOG".to_owned(),
+        value: Some(filter.clone()),
+        ..EnvVar::default()
+    });
+    let coordinator = image.failpoints.then(|| EnvVar {
+        name: pgexport_failpoint::VARIABLE.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: format!("metadata.annotations['{}']", pgexport_failpoint::ANNOTATION),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    });
+    let variables: Vec<EnvVar> = log_filter.into_iter().chain(coordinator).collect();
+    (!variables.is_empty()).then_some(variables)
 }
 
 /// What an ExportJob says, field by field, and what the installation says where it is silent.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Delivered, Outcome};
+use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
 use share::Destination;
@@ -59,11 +60,14 @@ pub async fn run(context: Context) -> Result<Outcome> {
                 let is_leader = context.worker == 0;
                 return Ok(if is_leader { Outcome::Delivered(delivered) } else { Outcome::ShareExported });
             }
-            if context.worker == 0 {
-                staged::lead(&context, &staging).await.map(Outcome::Exported)
+            let exported = if context.worker == 0 {
+                Outcome::Exported(staged::lead(&context, &staging).await?)
             } else {
-                staged::follow(&context, &staging).await.map(|()| Outcome::ShareExported)
-            }
+                staged::follow(&context, &staging).await?;
+                Outcome::ShareExported
+            };
+            failpoint::hit("export::exported", &context.order.run.uid).await;
+            Ok(exported)
         }
     }
 }
@@ -113,6 +117,7 @@ async fn begin(context: &Context) -> Result<(Holder, Plan)> {
     let (holder, plan) = hold(&context.order, &context.connector(), "snapshot", &context.cancel).await?;
     tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.time, "planned");
     context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
+    failpoint::hit("export::planned", &context.order.run.uid).await;
     Ok((holder, plan))
 }
 

@@ -65,6 +65,14 @@ pub async fn arrive(store: &dyn Store, order: &RunOrder) -> Result<Arrival> {
     Ok(Arrival::Open(Some(Earlier { success, manifest })))
 }
 
+/// The finished delivery of another attempt of this run, if it is at the location.
+pub(super) async fn delivered_by_another(store: &dyn Store, order: &RunOrder) -> Option<Delivered> {
+    let path = &order.path;
+    let Ok(Look::Found(document)) = look(store, &format!("{path}{SUCCESS}")).await else { return None };
+    let own = Success::read(&document.body).filter(|success| success.uid == order.run.uid)?;
+    Some(own.delivered(store, path, false))
+}
+
 pub(super) enum Look {
     Nothing,
     Found(Document),

@@ -8,8 +8,10 @@ use futures::stream::{self, StreamExt};
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Delivered;
+use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
+use super::arrival::delivered_by_another;
 use super::{Earlier, Export, File, Manifest, PlacedFile, replace, seal};
 use crate::error::{Error, Result};
 use crate::output::FinishedFile;
@@ -85,6 +87,7 @@ impl Delivery {
         export: Export,
         cancel: &CancellationToken,
     ) -> Result<Delivered> {
+        failpoint::hit("delivery::uploaded", &order.run.uid).await;
         let (placed, pending): (Vec<_>, Vec<_>) =
             self.take().into_iter().map(|file| self.place(file)).unzip();
         let stop = cancel.child_token();
@@ -97,17 +100,24 @@ impl Delivery {
                 stop.cancel();
             }
             committed = committed.and(result);
+            failpoint::hit("delivery::file_committed", &order.run.uid).await;
         }
         drop(commits);
         if cancel.is_cancelled() {
             return Err(Error::new(Reason::Interrupted, "the delivery was stopped before it was complete"));
         }
         committed?;
+        failpoint::hit("delivery::committed", &order.run.uid).await;
         let manifest = Manifest::new(order, plan, export, placed);
         let store = self.store.as_ref();
         let sealed = match &self.earlier {
-            Some(earlier) => replace(store, &self.path, manifest.clone(), earlier).await?,
-            None => seal(store, &self.path, &manifest, self.staging.as_ref()).await?,
+            Some(earlier) => replace(store, &self.path, manifest.clone(), earlier).await,
+            None => seal(store, &self.path, &manifest, self.staging.as_ref()).await,
+        };
+        let sealed = match sealed {
+            Ok(sealed) => sealed,
+            // A former attempt, given up for dead, may have come to its end before this one.
+            Err(error) => return delivered_by_another(store, order).await.ok_or(error),
         };
         Ok(Delivered {
             chunks: export.chunks,

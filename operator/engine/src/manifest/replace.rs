@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use pgexport_api::reason::Reason;
+use pgexport_failpoint as failpoint;
 use sha2::{Digest, Sha256};
 
 use super::arrival::{Earlier, changed};
@@ -27,6 +28,7 @@ pub async fn replace(store: &dyn Store, path: &str, manifest: Manifest, earlier:
     {
         return Err(changed(store, path));
     }
+    failpoint::hit("replace::success_removed", &manifest.job.uid).await;
     let key = format!("{path}{MANIFEST}");
     let body = document(&manifest)?;
     let sha256 = hex::encode(Sha256::digest(&body));
@@ -34,6 +36,7 @@ pub async fn replace(store: &dyn Store, path: &str, manifest: Manifest, earlier:
     if !is_there && !put_over(store, &key, body, earlier.manifest.as_ref()).await? {
         return Err(changed(store, path));
     }
+    failpoint::hit("replace::manifest_written", &manifest.job.uid).await;
     match create_success(store, path, &Success::new(&manifest, &sha256)).await? {
         Created::Ours => {}
         Created::Another(_) => return Err(changed(store, path)),
@@ -42,6 +45,7 @@ pub async fn replace(store: &dyn Store, path: &str, manifest: Manifest, earlier:
             return Err(Error::new(Reason::AccessDenied, message));
         }
     }
+    failpoint::hit("replace::success_written", &manifest.job.uid).await;
     remove_surplus(store, path, &manifest).await?;
     Ok(Sealed { manifest: store.uri(&key), sha256 })
 }

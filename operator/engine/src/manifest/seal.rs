@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pgexport_api::reason::Reason;
+use pgexport_failpoint as failpoint;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -49,10 +50,13 @@ pub async fn seal(
             Look::Found(found) if found.body == body => {}
             Look::Refused if is_first => return Err(sealing.untold().await),
             Look::Refused => is_written_before = true,
-            Look::Found(found) => sealing.replace_unfinished(&key, body.clone(), &found).await?,
+            Look::Found(found) => {
+                sealing.replace_unfinished(&key, body.clone(), &found, &manifest.job.uid).await?;
+            }
             Look::Nothing => return Err(changed(store, path)),
         }
     }
+    failpoint::hit("seal::manifest_written", &manifest.job.uid).await;
     let sha256 = hex::encode(Sha256::digest(&body));
     // The one that stands: an earlier try may have been another version's.
     let success = match Manifest::read(&body) {
@@ -65,6 +69,7 @@ pub async fn seal(
         Created::Refused => return Err(sealing.untold().await),
         Created::Another(other) => return Err(taken(store, path, other.as_ref())),
     }
+    failpoint::hit("seal::success_written", &manifest.job.uid).await;
     Ok(Sealed { manifest: store.uri(&key), sha256 })
 }
 
@@ -76,7 +81,7 @@ struct Sealing<'a> {
 
 impl Sealing<'_> {
     /// Replaces the manifest of a delivery that was never finished.
-    async fn replace_unfinished(&self, key: &str, body: Bytes, found: &Document) -> Result<()> {
+    async fn replace_unfinished(&self, key: &str, body: Bytes, found: &Document, uid: &str) -> Result<()> {
         let Self { store, path, .. } = self;
         match look(*store, &format!("{path}{SUCCESS}")).await? {
             Look::Found(document) => {
@@ -85,6 +90,7 @@ impl Sealing<'_> {
             // The manifest beside it could be read. So this is how S3 says "nothing" to those who may not list.
             Look::Nothing | Look::Refused => {}
         }
+        failpoint::hit("seal::replacing", uid).await;
         put_over(*store, key, body, Some(found)).await?.then_some(()).ok_or_else(|| changed(*store, path))
     }
 
@@ -136,11 +142,16 @@ pub(super) async fn create_success(store: &dyn Store, path: &str, success: &Succ
     match look(store, &key).await? {
         Look::Refused => Ok(Created::Refused),
         Look::Nothing => Err(changed(store, path)),
-        Look::Found(document) => match Success::read(&document.body) {
+        Look::Found(there) => match Success::read(&there.body) {
             Some(found) if found.uid == success.uid && found.manifest_sha256 == success.manifest_sha256 => {
                 Ok(Created::Ours)
             }
-            // Another attempt of this run has delivered meanwhile: the next try finds that.
+            // A former attempt, given up for dead, has come to its end after its manifest was replaced by this one.
+            Some(found) if found.uid == success.uid && found.attempt < success.attempt => {
+                let is_ours = put_over(store, &key, document(success)?, Some(&there)).await?;
+                is_ours.then_some(Created::Ours).ok_or_else(|| changed(store, path))
+            }
+            // Another attempt of this run has delivered meanwhile.
             Some(found) if found.uid == success.uid => Err(changed(store, path)),
             other => Ok(Created::Another(other)),
         },

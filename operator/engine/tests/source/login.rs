@@ -1,14 +1,18 @@
 //! Logging in, and each way in which it fails.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Failure;
-use pgexport_api::source::{Limits, Postgres, ServerRole, TlsMode};
+use pgexport_api::source::{Limits, Postgres, ServerRole, Tls, TlsMode};
 use pgexport_engine::Result;
 use pgexport_engine::probe::{self, source::Probed};
 use pgexport_engine::secret::{MemorySecrets, Secret};
+use pgexport_peers::Peers;
+use pgexport_peers::server::{self, Listen, Validity};
+use pgexport_peers::state::StateFolder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -124,6 +128,45 @@ async fn a_server_of_another_authority_is_refused() {
         );
     }
     world.done().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_so() {
+    // A server of its own: all who connect meanwhile are refused.
+    let folder = tempfile::tempdir().unwrap();
+    let folder = StateFolder::new(Some(folder.path().join("peers"))).unwrap();
+    let listen = Listen {
+        address: Ipv4Addr::LOCALHOST.into(),
+        postgres_port: 0,
+        s3_port: 0,
+        published_postgres: None,
+        published_s3: None,
+    };
+    let Peers { postgres: server, .. } = server::up(&folder, listen).await.unwrap();
+    let secrets = || {
+        let mut secrets = MemorySecrets::default();
+        secrets.insert("login", "password", Secret::new(server.exporter.password.clone().into_bytes()));
+        secrets.insert("login", "ca.crt", Secret::new(server.ca_pem.clone().into_bytes()));
+        secrets
+    };
+    let mut postgres = Postgres {
+        host: server.host.ip().to_string(),
+        port: server.host.port(),
+        database: "findings".to_owned(),
+        user: server.exporter.user.clone(),
+        password_secret_ref: key("login", "password"),
+        tls: Tls { mode: TlsMode::VerifyFull, ca_secret_ref: Some(key("login", "ca.crt")) },
+        settings: std::collections::BTreeMap::default(),
+    };
+    server::certify(&folder, &server, Validity::Expired).await.unwrap();
+    for mode in [TlsMode::VerifyFull, TlsMode::VerifyCA] {
+        postgres.tls.mode = mode;
+        let failure = refused(&postgres, secrets()).await;
+        assert_tells(&failure, Reason::TlsFailed, &["has expired", "renew the server's certificate"]);
+    }
+    server::certify(&folder, &server, Validity::Now).await.unwrap();
+    probe(&postgres, secrets()).await.unwrap();
+    server::down(&folder, true).await.unwrap();
 }
 
 #[tokio::test]
