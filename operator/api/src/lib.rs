@@ -15,6 +15,7 @@ pub mod progress;
 pub mod reason;
 pub mod report;
 pub mod sink;
+pub mod size;
 pub mod source;
 
 pub use condition::{Condition, ConditionType};

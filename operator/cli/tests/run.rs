@@ -130,6 +130,31 @@ async fn an_earlier_delivery_is_replaced_where_the_manifest_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_are_columns_or_compressed_as_the_job_says() {
+    let desk = Desk::new("run-formats").await;
+    for (format, compression, ending, magic) in [
+        ("NDJSON", "Gzip", ".ndjson.gz", &[0x1f, 0x8b][..]),
+        ("CSV", "Zstd", ".csv.zst", &[0x28, 0xb5, 0x2f, 0xfd]),
+        ("Parquet", "None", ".parquet", b"PAR1"),
+    ] {
+        desk.write(
+            &json!({"format": {"type": format}, "compression": compression, "path": format!("{format}/")}),
+        );
+        let said = desk.run_well(&[]);
+        assert!(said.contains("10000 rows"), "{said}");
+        let out = desk.folder.path().join("exports").join(format);
+        let name = files(&out).pop().unwrap();
+        assert!(name.ends_with(ending), "{name}");
+        assert!(std::fs::read(out.join(&name)).unwrap().starts_with(magic), "{name}");
+    }
+    desk.write(&json!({"format": {"type": "Parquet"}, "compression": "Gzip"}));
+    let refused = desk.run(&desk.peers.postgres.exporter.password, &[]);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && stderr.contains("format.parquet.compression"), "{stderr}");
+    desk.database.drop_database().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_prints_the_chunks_queries_without_values_and_writes_nothing() {
     let desk = Desk::new("dry-run").await;
     desk.write(&json!({

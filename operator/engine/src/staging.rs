@@ -1,6 +1,7 @@
 //! Staging: a run's plan, the bodies of its chunks, and a sidecar for each chunk that is finished. A sidecar is created
 //! conditionally, after its body is stored: it says that the chunk is done, who did it, and where the body is. Bodies have
-//! random names, so that a pod that was given up for dead cannot replace the one that the sidecar tells of.
+//! random names, so that a pod that was given up for dead cannot replace the one that the sidecar tells of. A body is
+//! compressed as its files will be.
 //!
 //! ```text
 //! {namespace}/{name}/{uid}/{attempt}/plan.json
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use pgexport_api::job::{Consistency, FormatType};
+use pgexport_api::job::{Compression, Consistency, FormatType};
 use pgexport_api::order::{RunIdentity, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_failpoint as failpoint;
@@ -32,12 +33,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::output::{FileDigest, FileWriter, FinishedFile};
+use crate::output::{FileDigest, FileWriter, FinishedFile, media_type, with_extensions};
 use crate::plan::{Chunk, PLAN_VERSION, Plan};
 use crate::store::{Put, PutMode, Store};
 
 /// The version of [`Sidecar`] that this code writes and reads.
-pub const SIDECAR_VERSION: u32 = 1;
+pub const SIDECAR_VERSION: u32 = 2;
 
 /// How many sidecars are read at the same time.
 const READS: usize = 16;
@@ -58,6 +59,7 @@ pub struct Staging {
     /// What the keys of marks begin with.
     marks: String,
     format: FormatType,
+    compression: Compression,
 }
 
 /// A transfer that was begun.
@@ -80,6 +82,9 @@ pub struct Sidecar {
     /// Its body's bytes.
     #[serde(flatten)]
     pub body: FileDigest,
+    /// How many of its last bytes are a Parquet footer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub footer: Option<u64>,
     /// When its reading began.
     pub started: Timestamp,
     /// When its body was stored.
@@ -95,6 +100,8 @@ pub struct ChunkRecord {
     pub chunk: u32,
     /// Its rows.
     pub rows: u64,
+    /// How many of its body's last bytes are a Parquet footer.
+    pub footer: Option<u64>,
     /// When its reading began.
     pub started: Timestamp,
     /// When it ended.
@@ -114,7 +121,7 @@ impl Staging {
             Consistency::Snapshot => attempt.clone(),
             Consistency::PerChunk => all,
         };
-        Self { store, root, attempt, marks, format: order.format.format_type }
+        Self { store, root, attempt, marks, format: order.format.format_type, compression: order.compression }
     }
 
     /// Writes the plan, unless there is one. [`Put::Exists`]: another worker has planned otherwise.
@@ -146,18 +153,19 @@ impl Staging {
         let planned = planned(plan, chunk)?;
         let dataset = plan.datasets.get(planned.dataset as usize).ok_or_else(|| unplanned(chunk))?;
         let extension = match self.format {
-            FormatType::Json | FormatType::Ndjson => "ndjson",
-            FormatType::Csv => "csv",
+            // The rows of an array, without its brackets.
+            FormatType::Json => "jsonrows",
+            format => format.extension(),
         };
         let writer = random();
-        let key =
-            format!("{}data/{}/{:05}-{writer:08x}.{extension}", self.attempt, dataset.name, planned.part);
-        FileWriter::begin(self.store.as_ref(), &key, self.format.media_type()).await
+        let name = format!("{}data/{}/{:05}-{writer:08x}", self.attempt, dataset.name, planned.part);
+        let key = with_extensions(&name, extension, self.compression);
+        FileWriter::begin(self.store.as_ref(), &key, media_type(self.format, self.compression)).await
     }
 
     /// Finishes a chunk: makes its body visible, then creates its sidecar. [`Put::Exists`]: somebody else has finished it.
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
-        let ChunkRecord { chunk, rows, started, finished, worker } = record;
+        let ChunkRecord { chunk, rows, footer, started, finished, worker } = record;
         let FinishedFile { key, digest, pending } = body;
         failpoint::hit("staging::body_uploaded", &key).await;
         if pending.commit().await? == Put::Exists {
@@ -165,8 +173,17 @@ impl Staging {
             return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
         }
         failpoint::hit("staging::body_stored", &key).await;
-        let sidecar =
-            Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body: digest, started, finished, worker };
+        let sidecar = Sidecar {
+            version: SIDECAR_VERSION,
+            chunk,
+            key,
+            rows,
+            body: digest,
+            footer,
+            started,
+            finished,
+            worker,
+        };
         let key = self.sidecar_key(chunk);
         let sidecar = document(&sidecar)?;
         let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use pgexport_api::job::Layout;
+use pgexport_api::job::{FormatType, Layout};
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Delivered;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
-use crate::output::{Crc64NvmeHasher, FileWriter, Framer, file_name};
+use crate::output::{Crc64NvmeHasher, FileWriter, Framer, ParquetJoiner, compressed, file_name, media_type};
 use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
 use crate::secret::Secrets;
@@ -161,10 +161,12 @@ impl Transfer<'_> {
         if self.stop.is_cancelled() {
             return Err(interrupted());
         }
-        let RunOrder { files, format, .. } = self.order;
-        let name = file_name(files, format.format_type, &file.dataset.name, file.part, &self.order.token());
+        let RunOrder { files, format, compression, .. } = self.order;
+        let (format, token) = (format.format_type, self.order.token());
+        let name = file_name(files, format, *compression, &file.dataset.name, file.part, &token);
         let key = self.delivery.key(&name);
-        let mut writer = FileWriter::begin(self.sink.as_ref(), &key, format.format_type.media_type()).await?;
+        let mut writer =
+            FileWriter::begin(self.sink.as_ref(), &key, media_type(format, *compression)).await?;
         let copied = self.stop.run_until_cancelled(self.copy(file, &mut writer)).await;
         match copied.unwrap_or_else(|| Err(interrupted())) {
             Ok(()) => {
@@ -186,17 +188,43 @@ impl Transfer<'_> {
     }
 
     async fn copy(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<()> {
-        let mut framer = Framer::new(&self.order.format, file.dataset);
-        writer.write(framer.head()).await?;
-        for sidecar in &file.chunks {
-            self.chunk(sidecar, &mut framer, writer)
-                .await
-                .map_err(|error| error.with_chunk(sidecar.chunk))?;
+        if self.order.format.format_type == FormatType::Parquet && file.chunks.len() > 1 {
+            return self.join(file, writer).await;
         }
-        writer.write(framer.tail()).await
+        let mut framer = Framer::new(&self.order.format, file.dataset);
+        self.frame(framer.head(), writer).await?;
+        for sidecar in &file.chunks {
+            if sidecar.rows > 0 {
+                self.frame(framer.joint(), writer).await?;
+            }
+            self.chunk(sidecar, &mut Cut::new(0, u64::MAX), writer).await?;
+        }
+        self.frame(framer.tail(), writer).await
     }
 
-    async fn chunk(&self, sidecar: &Sidecar, framer: &mut Framer, writer: &mut FileWriter) -> Result<()> {
+    /// Makes a Parquet file of those of several chunks.
+    async fn join(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<()> {
+        let mut joiner = ParquetJoiner::default();
+        writer.write(ParquetJoiner::head()).await?;
+        for sidecar in &file.chunks {
+            let mut cut = Cut::row_groups(sidecar);
+            self.chunk(sidecar, &mut cut, writer).await?;
+            joiner.add(cut.kept, &cut.rest).map_err(|error| error.with_chunk(sidecar.chunk))?;
+        }
+        writer.write(joiner.tail()?).await
+    }
+
+    /// Writes what stands around bodies, as a member or frame of its own where these are compressed.
+    async fn frame(&self, piece: Bytes, writer: &mut FileWriter) -> Result<()> {
+        writer.write(compressed(self.order.compression, piece)?).await
+    }
+
+    async fn chunk(&self, sidecar: &Sidecar, cut: &mut Cut, writer: &mut FileWriter) -> Result<()> {
+        self.checked(sidecar, cut, writer).await.map_err(|error| error.with_chunk(sidecar.chunk))
+    }
+
+    /// Copies what `cut` keeps of a chunk's body, and checks all of it.
+    async fn checked(&self, sidecar: &Sidecar, cut: &mut Cut, writer: &mut FileWriter) -> Result<()> {
         let mut body = self.staging.body(sidecar).await?;
         let mut crc = Crc64NvmeHasher::default();
         let mut bytes = 0;
@@ -205,7 +233,7 @@ impl Transfer<'_> {
             bytes += piece.len() as u64;
             crc.update(&piece);
             self.progress.read(0, piece.len() as u64);
-            writer.write(framer.body(piece)).await?;
+            writer.write(cut.piece(piece)).await?;
         }
         if bytes != sidecar.body.bytes || crc.checksum() != sidecar.body.crc64nvme {
             let message = format!(
@@ -222,6 +250,46 @@ impl Transfer<'_> {
         self.progress.chunk_transferred();
         Ok(())
     }
+}
+
+/// Which bytes of a body are copied.
+struct Cut {
+    /// How many at its beginning are not.
+    skip: u64,
+    /// How many follow that are.
+    keep: u64,
+    /// How many were.
+    kept: u64,
+    /// What follows those.
+    rest: Vec<u8>,
+}
+
+impl Cut {
+    const fn new(skip: u64, keep: u64) -> Self {
+        Self { skip, keep, kept: 0, rest: Vec::new() }
+    }
+
+    /// The row groups of a Parquet file.
+    fn row_groups(sidecar: &Sidecar) -> Self {
+        let around = ParquetJoiner::HEAD + sidecar.footer.unwrap_or_default();
+        Self::new(ParquetJoiner::HEAD, sidecar.body.bytes.saturating_sub(around))
+    }
+
+    /// What is copied of the next piece.
+    fn piece(&mut self, mut piece: Bytes) -> Bytes {
+        let skipped = up_to(self.skip, &piece);
+        drop(piece.split_to(skipped));
+        self.skip -= skipped as u64;
+        let kept = piece.split_to(up_to(self.keep - self.kept, &piece));
+        self.kept += kept.len() as u64;
+        self.rest.extend_from_slice(&piece);
+        kept
+    }
+}
+
+/// So many, but no more than a piece has.
+fn up_to(count: u64, piece: &Bytes) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).min(piece.len())
 }
 
 fn interrupted() -> Error {

@@ -4,8 +4,12 @@
 
 #[path = "export/cleanup.rs"]
 mod cleanup;
+#[path = "export/compression.rs"]
+mod compression;
 #[path = "export/expect.rs"]
 mod expect;
+#[path = "export/parquet.rs"]
+mod parquet;
 #[path = "export/per_chunk.rs"]
 mod per_chunk;
 mod support;
@@ -14,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgexport_api::job::{
-    Consistency, DatasetChunking, Files, Format, FormatType, IfExists, Layout, Strategy, TableChunking,
+    Compression, Consistency, DatasetChunking, Files, Format, FormatType, IfExists, Layout, Strategy,
+    TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, RunIdentity, RunOrder, Target,
@@ -129,7 +134,8 @@ impl Room {
             }],
             consistency: Consistency::Snapshot,
             parameters: Vec::new(),
-            format: Format { format_type: FormatType::Json, csv: None },
+            format: Format { format_type: FormatType::Json, csv: None, parquet: None },
+            compression: Compression::None,
             files: Files { layout: if staged { Layout::Single } else { Layout::PerChunk }, name: None },
             if_exists: IfExists::Fail,
             workers: if staged { 2 } else { 1 },

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use pgexport_api::job::{FormatType, Layout};
+use pgexport_api::job::{Compression, FormatType, Layout};
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
 use pgexport_engine::manifest::Manifest;
@@ -19,7 +19,7 @@ use pgexport_engine::transfer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::run::{Dataset, PATH, STAGED, order, plan, stage, transfer, transfer_counting};
-use support::{Backend, PREFIX, allow, secrets};
+use support::{Backend, PREFIX, allow, decompressed, secrets};
 use tokio_util::sync::CancellationToken;
 
 const TWO: &[Dataset<'static>] =
@@ -90,6 +90,46 @@ async fn each_chunk_becomes_a_file_of_its_own() {
     assert_eq!((delivered.files, sink.visible().await.len()), (5, 7));
     let counted = progress.snapshot();
     assert_eq!((counted.chunks, counted.chunks_transferred, counted.rows, counted.bytes), (5, 5, 3, 27));
+}
+
+#[tokio::test]
+async fn compressed_chunks_are_joined_as_they_are() {
+    for (format, datasets, findings, assets) in [
+        (FormatType::Json, TWO, "[\n{\"id\":1},\n{\"id\":2},\n{\"id\":3}\n]\n", "[]\n"),
+        (FormatType::Ndjson, TWO, "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n", ""),
+        (
+            FormatType::Csv,
+            &[("findings", &["1\n2\n", "", "3\n"][..]), ("assets", &[""])],
+            "id\n1\n2\n3\n",
+            "id\n",
+        ),
+    ] {
+        for (compression, media_type) in
+            [(Compression::Gzip, "application/gzip"), (Compression::Zstd, "application/zstd")]
+        {
+            let (staging, sink) = (Backend::s3().await, Backend::s3().await);
+            let order = order(format, Layout::Single, sink.target(), staging.target());
+            let order = RunOrder { compression, ..order };
+            stage(&staging, &order, datasets).await;
+            let delivered = transfer(&order, &staging, &sink, &never()).await.unwrap();
+            let mut bytes = 0;
+            for (name, wanted) in [("findings", findings), ("assets", assets)] {
+                let (format, compressed) = (format.extension(), compression.extension().unwrap());
+                let name = format!("{PATH}{name}-0b0c1d2e-2.{format}.{compressed}");
+                let file = sink.bytes(&name).await;
+                assert_eq!(String::from_utf8(decompressed(compression, &file)).unwrap(), wanted, "{name}");
+                let Backend::S3 { peers, bucket } = &sink else { unreachable!() };
+                let key = format!("{PREFIX}{name}");
+                let head = peers.s3.client().head_object().bucket(bucket).key(key).send().await.unwrap();
+                assert_eq!((head.content_type(), head.content_encoding()), (Some(media_type), None));
+                bytes += file.len() as u64;
+            }
+            assert_eq!((delivered.rows, delivered.bytes), (3, bytes));
+            let manifest: Value =
+                serde_json::from_slice(&sink.bytes(&format!("{PATH}_manifest.json")).await).unwrap();
+            assert_eq!(manifest["compression"], json!(compression));
+        }
+    }
 }
 
 #[tokio::test]
@@ -186,8 +226,8 @@ async fn a_body_that_is_not_what_its_sidecar_says_is_noticed() {
     let staged = Staging::open(staging.store(), &order);
     let body = staged.sidecar(2).await.unwrap().unwrap().key;
     assert!(body.starts_with(&format!("{STAGED}data/findings/00002-")), "{body}");
-    assert_eq!(staging.bytes(&body).await, b"{\"id\":3}\n");
-    staging.store().put(&body, "{\"id\":4}\n".into(), "x/y", PutMode::Replace).await.unwrap();
+    assert_eq!(staging.bytes(&body).await, b"{\"id\":3}");
+    staging.store().put(&body, "{\"id\":4}".into(), "x/y", PutMode::Replace).await.unwrap();
     let error = transfer(&order, &staging, &sink, &never()).await.unwrap_err();
     assert_eq!((error.reason(), error.to_failure().chunk), (Reason::ChecksumMismatch, Some(2)));
     assert!(error.to_string().contains(&body), "{error}");

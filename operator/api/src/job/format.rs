@@ -1,20 +1,29 @@
-//! The files' format, layout and names.
+//! The files' format, compression, layout and names.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::size::{ByteSize, at_most, size};
+
 /// The files' format.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.csv) || self.type == 'CSV'").message("format.csv goes with type CSV only"))]
+#[x_kube(
+    validation = Rule::new("!has(self.csv) || self.type == 'CSV'").message("format.csv goes with type CSV only"),
+    validation = Rule::new("!has(self.parquet) || self.type == 'Parquet'").message("format.parquet goes with type Parquet only"),
+)]
 pub struct Format {
-    /// JSON: each file is one array of objects. NDJSON: an object a line. CSV: as PostgreSQL's COPY writes it.
+    /// JSON: each file is one array of objects. NDJSON: an object a line. CSV: as PostgreSQL's COPY writes it. Parquet: a
+    /// column a column of the result.
     #[serde(rename = "type")]
     pub format_type: FormatType,
     /// For type CSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<Csv>,
+    /// For type Parquet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parquet: Option<Parquet>,
 }
 
 /// See [`Format::format_type`].
@@ -28,6 +37,8 @@ pub enum FormatType {
     Json,
     Ndjson,
     Csv,
+    #[serde(rename = "Parquet")]
+    Parquet,
 }
 
 impl FormatType {
@@ -38,6 +49,7 @@ impl FormatType {
             Self::Json => "json",
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -48,6 +60,43 @@ impl FormatType {
             Self::Json => "application/json",
             Self::Ndjson => "application/x-ndjson",
             Self::Csv => "text/csv",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+}
+
+/// How files are compressed, each as a whole.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum Compression {
+    #[default]
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// What a file's name ends in, after the format's extension, without a dot.
+    #[must_use]
+    pub const fn extension(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("gz"),
+            Self::Zstd => Some("zst"),
+        }
+    }
+
+    /// The media type of compressed files (RFC 6713, RFC 8878). They get no Content-Encoding: some clients would decompress
+    /// them unasked, and they would not be what the manifest says.
+    #[must_use]
+    pub const fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("application/gzip"),
+            Self::Zstd => Some("application/zstd"),
         }
     }
 }
@@ -92,6 +141,41 @@ impl Default for Csv {
 
 fn yes() -> bool {
     true
+}
+
+/// The options of Parquet files.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Parquet {
+    /// How pages are compressed.
+    #[serde(default)]
+    pub compression: ParquetCompression,
+    /// About how many bytes a row group has, compressed. An exporting pod needs memory for `chunking.parallelism` of them.
+    #[serde(default = "default_row_group_bytes")]
+    #[schemars(schema_with = "size", extend("x-kubernetes-validations" = [at_most("format.parquet.rowGroupBytes", ByteSize::mebibytes(1024))]))]
+    pub row_group_bytes: ByteSize,
+}
+
+impl Default for Parquet {
+    fn default() -> Self {
+        Self { compression: ParquetCompression::default(), row_group_bytes: default_row_group_bytes() }
+    }
+}
+
+fn default_row_group_bytes() -> ByteSize {
+    ByteSize::mebibytes(32)
+}
+
+/// See [`Parquet::compression`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum ParquetCompression {
+    Snappy,
+    #[default]
+    Zstd,
 }
 
 /// How rows are laid out in files, and the files' names.

@@ -12,7 +12,7 @@ pub use chunking::{
     ValuesChunking,
 };
 pub use dataset::{Dataset, Expect};
-pub use format::{Csv, Files, Format, FormatType, Layout};
+pub use format::{Compression, Csv, Files, Format, FormatType, Layout, Parquet, ParquetCompression};
 pub use parameter::{Parameter, ParameterError, ParameterValue};
 pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
 pub use status::{
@@ -56,6 +56,8 @@ use crate::source::ObjectRef;
         .message("files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file"),
     validation = Rule::new("!has(self.chunking) || self.chunking.consistency != 'PerChunk' || !has(self.delivery) || self.delivery.mode != 'Direct'")
         .message("delivery.mode Direct has no resume: with chunking.consistency PerChunk choose Staged or Auto"),
+    validation = Rule::new("!has(self.compression) || self.compression == 'None' || self.format.type != 'Parquet'")
+        .message("compression: leave it out with Parquet, whose pages are compressed: see format.parquet.compression"),
     validation = Rule::new("!has(self.workers) || !has(self.chunking) || !has(self.chunking.parallelism) || self.workers <= self.chunking.parallelism")
         .message("workers: at most chunking.parallelism, since each worker opens at least one connection"),
 )]
@@ -85,6 +87,10 @@ pub struct ExportJobSpec {
     pub chunking: Chunking,
     /// The files' format.
     pub format: Format,
+    /// How files are compressed, each as a whole. Their names end in `.gz` or `.zst`, as in `.csv.gz`. Not for Parquet,
+    /// whose pages are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// How rows are laid out in files, and the files' names.
     #[serde(default)]
     pub files: Files,

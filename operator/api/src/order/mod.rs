@@ -11,7 +11,9 @@ pub use resolve::{Input, Refusal, resolve};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue};
+use crate::job::{
+    Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue,
+};
 use crate::sink::{S3, Volume};
 use crate::source::{Limits, Postgres};
 
@@ -67,6 +69,9 @@ pub struct RunOrder {
     pub parameters: Vec<ParameterOrder>,
     /// The files' format.
     pub format: Format,
+    /// How files are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// The files' layout and names.
     pub files: Files,
     /// What becomes of another ExportJob's delivery at the location.

@@ -10,7 +10,9 @@ use super::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
     boundary, render_path,
 };
-use crate::job::{Consistency, DatasetChunking, DeliveryMode, ExportJobSpec, Layout, Strategy};
+use crate::job::{
+    Compression, Consistency, DatasetChunking, DeliveryMode, ExportJobSpec, FormatType, Layout, Strategy,
+};
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
 use crate::source::ExportSourceSpec;
@@ -59,6 +61,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let job = input.job;
     let datasets = datasets(input)?;
     check_names(job)?;
+    check_format(job)?;
     let parameters = parameters(input)?;
     boundary::check_allowed(job, input.sink, &parameters)?;
     let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
@@ -80,6 +83,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         consistency: job.chunking.consistency,
         parameters,
         format: job.format.clone(),
+        compression: job.compression,
         files: job.files.clone(),
         if_exists: job.delivery.if_exists,
         workers: job.workers,
@@ -115,6 +119,24 @@ fn parameters(input: &Input<'_>) -> Result<Vec<ParameterOrder>, Refusal> {
             })
         })
         .collect()
+}
+
+/// What the CRD's rules say of the format too.
+fn check_format(job: &ExportJobSpec) -> Result<(), Refusal> {
+    let invalid = |message: &str| Err(Refusal::new(Reason::InvalidSpec, message));
+    let format = &job.format;
+    if format.csv.is_some() && format.format_type != FormatType::Csv {
+        return invalid("format.csv goes with type CSV only");
+    }
+    if format.parquet.is_some() && format.format_type != FormatType::Parquet {
+        return invalid("format.parquet goes with type Parquet only");
+    }
+    if format.format_type == FormatType::Parquet && job.compression != Compression::None {
+        return invalid(
+            "compression: leave it out with Parquet, whose pages are compressed: see format.parquet.compression",
+        );
+    }
+    Ok(())
 }
 
 /// What keeps files from overwriting one another. The CRD's rules say the same; `pgexport run` has no API server.
@@ -420,6 +442,14 @@ mod tests {
                 None,
                 Reason::InvalidSpec,
                 "set {token} off",
+            ),
+            (json!({"format": {"csv": {}}}), None, Reason::InvalidSpec, "format.csv goes with"),
+            (json!({"format": {"parquet": {}}}), None, Reason::InvalidSpec, "format.parquet goes with"),
+            (
+                json!({"format": {"type": "Parquet"}, "compression": "Gzip"}),
+                None,
+                Reason::InvalidSpec,
+                "format.parquet.compression",
             ),
             (json!({"path": "no-slash"}), None, Reason::InvalidSpec, "ends with '/'"),
             (json!({"path": "a/../b/"}), None, Reason::InvalidSpec, "without '//'"),

@@ -7,7 +7,7 @@ const LONG: Malformed = Malformed("a value is longer than its type");
 
 /// A value's bytes that have not been read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A value with its length before it; `None` is NULL.
-    pub(super) fn value(&mut self) -> Decoded<Option<&'a [u8]>> {
+    pub(crate) fn value(&mut self) -> Decoded<Option<&'a [u8]>> {
         match self.i32()? {
             -1 => Ok(None),
             length => {
@@ -79,12 +79,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// Checks that nothing is left.
-    pub(super) const fn end(self) -> Decoded {
+    pub(crate) const fn end(self) -> Decoded {
         if self.0.is_empty() { Ok(()) } else { Err(LONG) }
     }
 }
 
 /// All of a value of fixed length.
-pub(super) fn whole<const N: usize>(bytes: &[u8]) -> Decoded<[u8; N]> {
+pub(crate) fn whole<const N: usize>(bytes: &[u8]) -> Decoded<[u8; N]> {
     bytes.try_into().map_err(|_| if bytes.len() < N { SHORT } else { LONG })
 }

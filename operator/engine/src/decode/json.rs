@@ -10,6 +10,7 @@ use super::{Decoded, Scalar, Shape, ends_lines, escape_json, quote_json};
 pub(crate) fn write_json(shape: &Shape, value: &[u8], out: &mut Vec<u8>) -> Decoded {
     match shape {
         Shape::Scalar(scalar) => scalar_json(*scalar, value, out),
+        Shape::Decimal { .. } => scalar_json(Scalar::Numeric, value, out),
         Shape::Array { element, .. } => {
             let mut array = Array::read(value)?;
             if array.lengths.is_empty() {

@@ -21,11 +21,14 @@ mod search;
 mod shape;
 mod text;
 
+pub(crate) use cursor::whole;
 pub(crate) use escape::{ends_lines, escape_json, quote_json};
 pub(crate) use json::write_json;
+pub(crate) use nested::Array;
+pub(crate) use numeric::decimal;
 pub use scalar::Scalar;
 pub use shape::{Attribute, Shape};
-pub(crate) use text::{hex, versioned, write_text};
+pub(crate) use text::{boolean, hex, versioned, write_text};
 
 use pgexport_api::reason::Reason;
 

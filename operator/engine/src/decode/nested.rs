@@ -9,15 +9,15 @@ use super::{Attribute, Decoded, Malformed, Shape};
 const MAX_DIMENSIONS: usize = 6;
 
 /// An array's head, and its elements.
-pub(super) struct Array<'a> {
+pub(crate) struct Array<'a> {
     /// Lengths of the dimensions. None: an empty array.
-    pub(super) lengths: Vec<usize>,
+    pub(crate) lengths: Vec<usize>,
     lower_bounds: Vec<i32>,
-    pub(super) elements: Cursor<'a>,
+    pub(crate) elements: Cursor<'a>,
 }
 
 impl<'a> Array<'a> {
-    pub(super) fn read(value: &'a [u8]) -> Decoded<Self> {
+    pub(crate) fn read(value: &'a [u8]) -> Decoded<Self> {
         let mut cursor = Cursor::new(value);
         let dimensions = cursor.count()?;
         let (_has_nulls, _element_type) = (cursor.i32()?, cursor.u32()?);

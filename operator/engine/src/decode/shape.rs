@@ -10,6 +10,13 @@ use super::Scalar;
 pub enum Shape {
     /// A type without parts.
     Scalar(Scalar),
+    /// A `numeric` of so many digits at most, so many of them behind the point, where the format has such a type.
+    Decimal {
+        /// Digits, from 1 to 38.
+        precision: u8,
+        /// Those of them behind the point.
+        scale: i8,
+    },
     /// An array of any dimensions.
     Array {
         /// Of what.

@@ -10,6 +10,7 @@ use super::{
 pub(crate) fn write_text(shape: &Shape, value: &[u8], out: &mut Vec<u8>) -> Decoded {
     match shape {
         Shape::Scalar(scalar) => write_scalar(*scalar, value, out),
+        Shape::Decimal { .. } => numeric::numeric(value, out),
         Shape::Array { element, delimiter } => nested::array(element, *delimiter, value, out),
         Shape::Composite(attributes) => nested::composite(attributes, value, out),
         Shape::Range(bound) => nested::range(bound, value, out),
@@ -59,7 +60,7 @@ pub(super) fn write_scalar(scalar: Scalar, value: &[u8], out: &mut Vec<u8>) -> D
     Ok(())
 }
 
-pub(super) fn boolean(value: &[u8]) -> Decoded<bool> {
+pub(crate) fn boolean(value: &[u8]) -> Decoded<bool> {
     whole::<1>(value).map(|[byte]| byte != 0)
 }
 

@@ -1,18 +1,27 @@
 //! Bytes on their way out.
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 
 /// A batch is handed on when it has this many bytes: enough to make its cost small, few enough to be forgotten.
 pub(super) const BATCH_BYTES: usize = 128 * 1024;
 
-/// Encoded rows of a chunk, each ended by `\n`. A batch ends with a row, but for rows that are larger than a batch: those
-/// come in several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Encoded rows of a chunk. A batch ends with a row, but for rows that are larger than a batch: those come in several.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The rows' bytes.
-    pub data: Bytes,
+    /// The rows.
+    pub data: Payload,
     /// How many rows end in it.
     pub rows: u64,
+}
+
+/// Rows on their way to a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// The bytes that they are in it.
+    Bytes(Bytes),
+    /// What becomes a part of a Parquet file.
+    Records(RecordBatch),
 }
 
 /// What becomes the next batch.
@@ -47,6 +56,6 @@ impl Output {
         self.open = self.open.map(|_| 0);
         let data = std::mem::replace(&mut self.data, rest);
         let rows = std::mem::take(&mut self.rows);
-        (!data.is_empty()).then(|| Batch { data: data.into(), rows })
+        (!data.is_empty()).then(|| Batch { data: Payload::Bytes(data.into()), rows })
     }
 }

@@ -27,18 +27,20 @@ enum Place {
 
 /// Where rows go.
 pub(super) trait Rows {
+    /// Why rows cannot be taken.
+    type Error: From<Malformed>;
     /// How many columns a row has.
     fn columns(&self) -> usize;
     /// A whole value; `None` is NULL.
-    fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded;
+    fn value(&mut self, column: usize, value: Option<&[u8]>) -> Result<(), Self::Error>;
     /// Whether a large value of this column may come in parts.
     fn takes_parts(&self, column: usize) -> bool;
     /// A value begins that comes in parts.
     fn begin(&mut self, column: usize);
     /// The next part of it.
-    fn part(&mut self, column: usize, part: &[u8]) -> Decoded;
+    fn part(&mut self, column: usize, part: &[u8]) -> Result<(), Self::Error>;
     /// Its end.
-    fn end(&mut self, column: usize) -> Decoded;
+    fn end(&mut self, column: usize) -> Result<(), Self::Error>;
     /// A row's end.
     fn end_row(&mut self);
     /// Whether reading pauses. It is asked after rows and parts.
@@ -61,7 +63,7 @@ impl Default for Reader {
 
 impl Reader {
     /// Takes a piece from its front on, until it is empty or the rows are full.
-    pub(super) fn read(&mut self, piece: &mut &[u8], rows: &mut impl Rows) -> Decoded {
+    pub(super) fn read<R: Rows>(&mut self, piece: &mut &[u8], rows: &mut R) -> Result<(), R::Error> {
         let columns = rows.columns();
         loop {
             match self.place {
@@ -69,7 +71,7 @@ impl Reader {
                     let Some(header) = self.collect::<HEADER>(piece) else { return Ok(()) };
                     let (signature, mut rest) = header.split_at(SIGNATURE.len());
                     if signature != SIGNATURE || rest.get_u32() & 0xffff_0000 != 0 {
-                        return Err(Malformed("its header is not one of COPY's binary format"));
+                        return Err(Malformed("its header is not one of COPY's binary format").into());
                     }
                     self.place = Place::Extension(length(rest.get_i32())?);
                 }
@@ -87,7 +89,11 @@ impl Reader {
                     self.place = match i16::from_be_bytes(count) {
                         -1 => Place::End,
                         count if usize::try_from(count) == Ok(columns) => Place::Column(0),
-                        _ => return Err(Malformed("a row has another number of columns than the query")),
+                        _ => {
+                            return Err(
+                                Malformed("a row has another number of columns than the query").into()
+                            );
+                        }
                     };
                 }
                 Place::Column(column) if column == columns => {
@@ -142,7 +148,7 @@ impl Reader {
                         }
                     }
                 }
-                Place::End => return Err(Malformed("something follows its end")),
+                Place::End => return Err(Malformed("something follows its end").into()),
             }
         }
     }
@@ -186,7 +192,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::{PART_BYTES, Reader, Rows, SIGNATURE};
-    use crate::decode::Decoded;
+    use crate::decode::{Decoded, Malformed};
 
     /// Two columns; the second one takes parts.
     #[derive(Default)]
@@ -197,6 +203,8 @@ pub(super) mod tests {
     }
 
     impl Rows for Collected {
+        type Error = Malformed;
+
         fn columns(&self) -> usize {
             2
         }

@@ -1,4 +1,4 @@
-//! Rows as JSON objects, one a line.
+//! Rows as JSON objects: lines, or what is between the brackets of an array.
 
 use super::batch::Output;
 use super::binary::Rows;
@@ -10,8 +10,20 @@ use crate::plan::Column;
 pub(super) struct JsonRows {
     pub(super) output: Output,
     columns: Vec<Field>,
+    layout: Layout,
     /// Whether some of the value came that comes in parts.
     begun: bool,
+}
+
+/// How rows follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Each is a line.
+    Lines,
+    /// They are those of an array: a comma and a line's end stands between them.
+    Array,
+    /// As before, and there is a row.
+    ArrayBegun,
 }
 
 #[derive(Debug)]
@@ -37,7 +49,7 @@ enum Form {
 }
 
 impl JsonRows {
-    pub(super) fn new(columns: &[Column], shapes: &[Option<Shape>]) -> Self {
+    pub(super) fn new(columns: &[Column], shapes: &[Option<Shape>], layout: Layout) -> Self {
         let columns = columns
             .iter()
             .zip(shapes)
@@ -49,7 +61,7 @@ impl JsonRows {
                 Field { key, form: Form::of(shape.as_ref()) }
             })
             .collect();
-        Self { output: Output::default(), columns, begun: false }
+        Self { output: Output::default(), columns, layout, begun: false }
     }
 }
 
@@ -66,6 +78,8 @@ impl Form {
 }
 
 impl Rows for JsonRows {
+    type Error = Malformed;
+
     fn columns(&self) -> usize {
         self.columns.len()
     }
@@ -126,8 +140,15 @@ impl Rows for JsonRows {
     }
 
     fn end_row(&mut self) {
-        self.output.data.extend_from_slice(b"}\n");
+        self.output.data.extend_from_slice(if self.layout == Layout::Lines { b"}\n" } else { b"}" });
         self.output.rows += 1;
+        if self.layout == Layout::Array {
+            // From the second row on, what stands between rows is a part of the first key.
+            if let Some(first) = self.columns.first_mut() {
+                first.key.splice(..0, *b",\n");
+            }
+            self.layout = Layout::ArrayBegun;
+        }
     }
 
     fn is_full(&self) -> bool {

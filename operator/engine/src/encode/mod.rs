@@ -1,6 +1,6 @@
-//! Rows as bytes. What leaves here is the format's *body*: NDJSON lines for NDJSON and JSON, CSV lines without a header for
-//! CSV. Headers, and the brackets and commas of a JSON array, are added where files are made (`output::frame`), so that a
-//! staged chunk can become a file of its own or a part of a longer one.
+//! Rows as bytes. What leaves here is the format's *body*: lines for NDJSON and CSV, the rows of an array, `,\n` between them,
+//! for JSON. A header, and what stands around a JSON array's bodies, is added where files are made (`output::frame`), so
+//! that a staged chunk can become a file of its own or a part of a longer one. For Parquet, record batches leave here.
 //!
 //! Every format is made of COPY's binary format, by [`crate::decode`]. The bytes are those of the server's own
 //! `COPY … (FORMAT csv)` and `row_to_json`.
@@ -9,24 +9,27 @@ mod batch;
 mod binary;
 mod csv;
 mod json;
+mod parquet;
 mod statement;
 
-pub use batch::Batch;
+pub use self::parquet::schema;
+pub use batch::{Batch, Payload};
 pub use statement::{copy_statement, header_statement};
 
 use pgexport_api::job::{Format, FormatType};
 
 use self::binary::{Reader, Rows as _};
 use self::csv::CsvRows;
-use self::json::JsonRows;
+use self::json::{JsonRows, Layout};
+use self::parquet::ParquetRows;
 use crate::decode::Shape;
 use crate::error::Result;
 use crate::plan::Column;
 
 /// Turns what the server sends into batches.
 ///
-/// Memory holds a batch, and at most one value: those of text, JSON and bytea pass in parts, but for a CSV text while
-/// nothing in it has told yet whether it needs quotes. Values of other types are decoded as a whole.
+/// Memory holds a batch, and at most one value: those of text, JSON and bytea pass in parts, but for Parquet's, and for a CSV
+/// text while nothing in it has told yet whether it needs quotes. Values of other types are decoded as a whole.
 #[derive(Debug)]
 pub struct Encoder {
     reader: Reader,
@@ -37,41 +40,43 @@ pub struct Encoder {
 enum Rows {
     Csv(CsvRows),
     Json(JsonRows),
+    Parquet(ParquetRows),
 }
 
 impl Encoder {
     /// An encoder for one [`copy_statement`]; `columns` and `shapes` are those of the query's result.
-    #[must_use]
-    pub fn new(format: &Format, columns: &[Column], shapes: &[Option<Shape>]) -> Self {
+    pub fn new(format: &Format, columns: &[Column], shapes: &[Option<Shape>]) -> Result<Self> {
         let rows = match format.format_type {
             FormatType::Csv => Rows::Csv(CsvRows::new(format.csv.as_ref(), columns, shapes)),
-            FormatType::Json | FormatType::Ndjson => Rows::Json(JsonRows::new(columns, shapes)),
+            FormatType::Json => Rows::Json(JsonRows::new(columns, shapes, Layout::Array)),
+            FormatType::Ndjson => Rows::Json(JsonRows::new(columns, shapes, Layout::Lines)),
+            FormatType::Parquet => Rows::Parquet(ParquetRows::new(columns, shapes)?),
         };
-        Self { reader: Reader::default(), rows }
+        Ok(Self { reader: Reader::default(), rows })
     }
 
     /// Takes a piece of the data, wherever it was cut, from its front on: all of it, or until a batch is full.
     pub fn push(&mut self, piece: &mut &[u8]) -> Result<Option<Batch>> {
         while !piece.is_empty() {
-            let output = match &mut self.rows {
+            let is_full = match &mut self.rows {
                 Rows::Csv(rows) => {
                     rows.output.reserve();
                     self.reader.read(piece, rows)?;
-                    if !rows.is_full() {
-                        continue;
-                    }
-                    &mut rows.output
+                    rows.is_full()
                 }
                 Rows::Json(rows) => {
                     rows.output.reserve();
                     self.reader.read(piece, rows)?;
-                    if !rows.is_full() {
-                        continue;
-                    }
-                    &mut rows.output
+                    rows.is_full()
+                }
+                Rows::Parquet(rows) => {
+                    self.reader.read(piece, rows)?;
+                    rows.is_full()
                 }
             };
-            return Ok(output.take());
+            if is_full {
+                return self.take();
+            }
         }
         Ok(None)
     }
@@ -79,22 +84,29 @@ impl Encoder {
     /// Takes the end of the data, and gives the last batch.
     pub fn finish(&mut self) -> Result<Option<Batch>> {
         self.reader.finish()?;
-        let output = match &mut self.rows {
-            Rows::Csv(rows) => &mut rows.output,
-            Rows::Json(rows) => &mut rows.output,
-        };
-        Ok(output.take())
+        self.take()
+    }
+
+    fn take(&mut self) -> Result<Option<Batch>> {
+        match &mut self.rows {
+            Rows::Csv(rows) => Ok(rows.output.take()),
+            Rows::Json(rows) => Ok(rows.output.take()),
+            Rows::Parquet(rows) => rows.take(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int32Type;
     use pgexport_api::job::{Csv, Format, FormatType};
+    use pgexport_api::reason::Reason;
     use proptest::prelude::*;
 
     use super::batch::BATCH_BYTES;
     use super::binary::tests::framed;
-    use super::{Batch, Encoder};
+    use super::{Batch, Encoder, Payload};
     use crate::decode::{Scalar, Shape};
     use crate::plan::Column;
 
@@ -105,7 +117,7 @@ mod tests {
 
     /// The batches of some rows that come in pieces.
     fn batches(format: &Format, shapes: &[Option<Shape>], data: &[u8], piece: usize) -> Vec<Batch> {
-        let mut encoder = Encoder::new(format, &columns(shapes), shapes);
+        let mut encoder = Encoder::new(format, &columns(shapes), shapes).unwrap();
         let mut batches = Vec::new();
         for mut piece in data.chunks(piece) {
             while !piece.is_empty() {
@@ -116,12 +128,17 @@ mod tests {
         batches
     }
 
+    fn bytes(batch: &Batch) -> &[u8] {
+        let Payload::Bytes(bytes) = &batch.data else { panic!("a batch of bytes") };
+        bytes
+    }
+
     fn text(batches: &[Batch]) -> String {
-        String::from_utf8(batches.iter().flat_map(|batch| batch.data.to_vec()).collect()).unwrap()
+        String::from_utf8(batches.iter().flat_map(|batch| bytes(batch).to_vec()).collect()).unwrap()
     }
 
     fn format(format_type: FormatType) -> Format {
-        Format { format_type, csv: None }
+        Format { format_type, csv: None, parquet: None }
     }
 
     #[test]
@@ -152,6 +169,7 @@ mod tests {
         let forced = Format {
             format_type: FormatType::Csv,
             csv: Some(Csv { force_quote: vec!["c\"0".to_owned(), "c\"3".to_owned()], ..Csv::default() }),
+            parquet: None,
         };
         assert_eq!(
             text(&batches(&forced, &shapes, &data, 7)),
@@ -160,11 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn records_have_a_column_a_column() {
+        let shapes = [Some(Shape::Scalar(Scalar::Int4)), None];
+        let rows = [vec![Some(vec![0, 0, 0, 7]), None], vec![None, Some("é".into())]];
+        let batches = batches(&format(FormatType::Parquet), &shapes, &framed(&rows, 0), 3);
+        let [Batch { data: Payload::Records(records), rows: 2 }] = batches.as_slice() else {
+            panic!("one batch")
+        };
+        let numbers: Vec<_> = records.column(0).as_primitive::<Int32Type>().iter().collect();
+        let texts: Vec<_> = records.column(1).as_string::<i32>().iter().collect();
+        assert_eq!((numbers, texts), (vec![Some(7), None], vec![None, Some("é")]));
+        let latin = framed(&[vec![None, Some(vec![0xe9])]], 0);
+        let mut encoder = Encoder::new(&format(FormatType::Parquet), &columns(&shapes), &shapes).unwrap();
+        let error = encoder.push(&mut latin.as_slice()).unwrap_err();
+        assert_eq!(error.reason(), Reason::DataError);
+        assert!(error.to_string().contains("\"c\\\"1\""), "{error}");
+    }
+
+    #[test]
     fn batches_end_with_rows_when_they_are_full() {
         let shapes = [Some(Shape::Scalar(Scalar::Text))];
         let rows = vec![vec![Some(vec![b'x'; BATCH_BYTES / 2])]; 5];
         let batches = batches(&format(FormatType::Csv), &shapes, &framed(&rows, 0), usize::MAX);
-        let counts: Vec<_> = batches.iter().map(|batch| (batch.rows, batch.data.len())).collect();
+        let counts: Vec<_> = batches.iter().map(|batch| (batch.rows, bytes(batch).len())).collect();
         let row = BATCH_BYTES / 2 + 1;
         assert_eq!(counts, [(2, 2 * row), (2, 2 * row), (1, row)]);
     }
@@ -184,7 +220,7 @@ mod tests {
                 let batches = batches(&format(format_type), &shapes, &framed(&rows, 0), 100_000);
                 assert_eq!(batches.iter().map(|batch| batch.rows).sum::<u64>(), 2);
                 if streams || format_type == FormatType::Ndjson {
-                    assert!(batches.iter().all(|batch| batch.data.len() < 3 * BATCH_BYTES), "{shape:?}");
+                    assert!(batches.iter().all(|batch| bytes(batch).len() < 3 * BATCH_BYTES), "{shape:?}");
                 }
             }
         }
@@ -217,7 +253,7 @@ mod tests {
             value.splice(place..place, odd.bytes());
             let force_quote = if force { vec!["*".to_owned()] } else { Vec::new() };
             let csv = Csv { quote: Some(quote.to_owned()), escape: Some(escape.to_owned()), force_quote, ..Csv::default() };
-            let csv = Format { format_type: FormatType::Csv, csv: Some(csv) };
+            let csv = Format { format_type: FormatType::Csv, csv: Some(csv), parquet: None };
             let dialect = super::csv::dialect_of(&csv);
             let shapes = [Some(Shape::Scalar(shape))];
             let data = framed(&[vec![Some(whole(shape, &value))]], 0);

@@ -28,7 +28,7 @@ fn value(name: &str, shape: Option<&Shape>, format: &Format) -> String {
         (Some(_), _) => format!("q.{name}"),
         // `concat` makes the text that COPY makes, and `::text` does not; but it makes an empty one of NULL. `num_nulls`,
         // as a composite of NULLs IS NULL and yet has a text.
-        (None, FormatType::Csv) => {
+        (None, FormatType::Csv | FormatType::Parquet) => {
             format!("CASE WHEN pg_catalog.num_nulls(q.{name}) = 0 THEN pg_catalog.concat(q.{name}) END")
         }
         (None, FormatType::Json | FormatType::Ndjson) => format!("pg_catalog.to_json(q.{name})"),
@@ -40,7 +40,7 @@ fn value(name: &str, shape: Option<&Shape>, format: &Format) -> String {
 pub fn header_statement(query: &str, format: &Format) -> Option<String> {
     let csv = match format.format_type {
         FormatType::Csv => format.csv.as_ref(),
-        FormatType::Json | FormatType::Ndjson => return None,
+        FormatType::Json | FormatType::Ndjson | FormatType::Parquet => return None,
     };
     let options = csv::options(csv);
     Some(format!("COPY (SELECT * FROM (\n{query}\n) q LIMIT 0) TO STDOUT ({options}, HEADER true)"))
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn only_columns_that_are_not_decoded_are_asked_for_as_text() {
-        let format = |format_type| Format { format_type, csv: None };
+        let format = |format_type| Format { format_type, csv: None, parquet: None };
         let known = Some(Shape::Scalar(Scalar::Int4));
         assert_eq!(
             copy_statement("SELECT 1 -- one", &format(FormatType::Csv), std::slice::from_ref(&known)),

@@ -9,7 +9,7 @@ use super::share::{ChunkFile, Destination, StoredChunk};
 use super::{Context, begin, expect, export_while_held, interrupted};
 use crate::error::Result;
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
-use crate::output::{FileWriter, Framer, file_name};
+use crate::output::{FileWriter, Packer, Role, file_name, media_type};
 use crate::plan::Plan;
 use crate::store::{self, Store};
 
@@ -66,14 +66,16 @@ impl Destination for Sink<'_> {
     async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
         let (planned, dataset) = self.plan.chunk(chunk)?;
         let order = &self.context.order;
-        let format = order.format.format_type;
-        let name = file_name(&order.files, format, &dataset.name, planned.part, &order.token());
-        let writer = FileWriter::begin(self.store, &self.delivery.key(&name), format.media_type()).await?;
-        Ok(ChunkFile::new(writer, Some(Framer::new(&order.format, dataset))))
+        let (format, compression) = (order.format.format_type, order.compression);
+        let name = file_name(&order.files, format, compression, &dataset.name, planned.part, &order.token());
+        let packer = Packer::new(&order.format, compression, dataset, Role::Delivered)?;
+        let media_type = media_type(format, compression);
+        let writer = FileWriter::begin(self.store, &self.delivery.key(&name), media_type).await?;
+        Ok(ChunkFile::new(writer, packer))
     }
 
     async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<Self::Kept> {
-        let StoredChunk { file, rows, started, finished } = stored;
+        let StoredChunk { file, rows, started, finished, .. } = stored;
         let planned = match self.plan.chunk(chunk) {
             Ok((planned, _)) => planned,
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, interrupted};
 use crate::encode::Batch;
 use crate::error::{Error, Result};
-use crate::output::{FileWriter, FinishedFile, Framer};
+use crate::output::{FileWriter, FinishedFile, Packer};
 use crate::plan::{self, Plan, PlannedDataset};
 use crate::source::{Importer, application_name, privilege};
 
@@ -42,8 +43,7 @@ pub(super) trait Destination: Sync {
 #[derive(Debug)]
 pub(super) struct ChunkFile {
     writer: FileWriter,
-    /// Makes a file for customers of the rows; without one they are written as they are.
-    framer: Option<Framer>,
+    packer: Packer,
     rows: u64,
     started: Timestamp,
 }
@@ -53,40 +53,47 @@ pub(super) struct ChunkFile {
 pub(super) struct StoredChunk {
     pub(super) file: FinishedFile,
     pub(super) rows: u64,
+    /// How many of its last bytes are a Parquet footer.
+    pub(super) footer: Option<u64>,
     pub(super) started: Timestamp,
     pub(super) finished: Timestamp,
 }
 
 impl ChunkFile {
-    pub(super) fn new(writer: FileWriter, framer: Option<Framer>) -> Self {
-        Self { writer, framer, rows: 0, started: Timestamp::now() }
+    pub(super) fn new(writer: FileWriter, packer: Packer) -> Self {
+        Self { writer, packer, rows: 0, started: Timestamp::now() }
     }
 
     async fn head(&mut self) -> Result<()> {
-        let head = self.framer.as_ref().map(Framer::head).unwrap_or_default();
-        self.writer.write(head).await
+        let ready = self.packer.head().await?;
+        self.store(ready).await
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
         self.rows = self.rows.saturating_add(batch.rows);
-        let data = match &mut self.framer {
-            Some(framer) => framer.body(batch.data),
-            None => batch.data,
-        };
-        self.writer.write(data).await
+        let ready = self.packer.batch(batch).await?;
+        self.store(ready).await
+    }
+
+    async fn store(&mut self, ready: Vec<Bytes>) -> Result<()> {
+        for piece in ready {
+            self.writer.write(piece).await?;
+        }
+        Ok(())
     }
 
     /// Writes what is left, and waits until all is stored.
     async fn tail(&mut self) -> Result<()> {
-        let tail = self.framer.as_ref().map(Framer::tail).unwrap_or_default();
-        self.writer.write(tail).await?;
+        let left = self.packer.finish().await?;
+        self.store(left).await?;
         self.writer.flush().await
     }
 
     /// On an error the file has been given up.
     async fn finish(self) -> Result<StoredChunk> {
         let file = self.writer.finish().await?;
-        Ok(StoredChunk { file, rows: self.rows, started: self.started, finished: Timestamp::now() })
+        let (rows, footer, started) = (self.rows, self.packer.footer(), self.started);
+        Ok(StoredChunk { file, rows, footer, started, finished: Timestamp::now() })
     }
 }
 
@@ -228,11 +235,15 @@ async fn fill(
     let mut rows = importer.copy(query, &context.order.format, dataset).await?;
     file.head().await?;
     while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        context.progress.read(batch.rows, batch.data.len() as u64);
+        let (batch, written) = (batch?, file.writer.bytes());
+        context.progress.read(batch.rows, 0);
         file.write(batch).await?;
+        context.progress.read(0, file.writer.bytes() - written);
     }
-    file.tail().await
+    let written = file.writer.bytes();
+    file.tail().await?;
+    context.progress.read(0, file.writer.bytes() - written);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgexport_api::job::Consistency;
+use pgexport_api::job::{Consistency, Layout};
 use pgexport_api::order::NamedSink;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Exported;
@@ -11,6 +11,7 @@ use pgexport_api::report::Exported;
 use super::share::{self, ChunkFile, Destination, StoredChunk};
 use super::{Context, begin, expect, export_while_held, interrupted, per_chunk};
 use crate::error::{Error, Result};
+use crate::output::{Packer, Role};
 use crate::plan::Plan;
 use crate::source::Holder;
 use crate::staging::{ChunkRecord, Sidecar, Staging};
@@ -137,12 +138,16 @@ impl Destination for Chunks<'_> {
     type Kept = ();
 
     async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
-        Ok(ChunkFile::new(self.staging.writer(self.plan, chunk).await?, None))
+        let (_, dataset) = self.plan.chunk(chunk)?;
+        let order = &self.context.order;
+        let role = if order.files.layout == Layout::Single { Role::Part } else { Role::Whole };
+        let packer = Packer::new(&order.format, order.compression, dataset, role)?;
+        Ok(ChunkFile::new(self.staging.writer(self.plan, chunk).await?, packer))
     }
 
     async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<()> {
-        let StoredChunk { file, rows, started, finished } = stored;
-        let record = ChunkRecord { chunk, rows, started, finished, worker: self.context.worker };
+        let StoredChunk { file, rows, footer, started, finished } = stored;
+        let record = ChunkRecord { chunk, rows, footer, started, finished, worker: self.context.worker };
         if self.staging.seal(record, file).await? == Put::Exists {
             tracing::warn!(
                 chunk,

@@ -17,7 +17,7 @@ pub use seal::{Sealed, seal};
 pub use success::Success;
 
 use jiff::Timestamp;
-use pgexport_api::job::{Format, ParameterValue};
+use pgexport_api::job::{Compression, Format, ParameterValue};
 use pgexport_api::order::RunOrder;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,9 @@ pub struct Manifest {
     pub token: String,
     /// The files' format.
     pub format: Format,
+    /// How they are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// The parameters of the queries.
     pub parameters: Vec<Parameter>,
     /// What the queries saw; absent where each chunk saw the moment at which it was read.
@@ -195,6 +198,7 @@ impl Manifest {
             location: order.location(),
             token: order.token(),
             format: order.format.clone(),
+            compression: order.compression,
             parameters: order
                 .parameters
                 .iter()

@@ -1,34 +1,31 @@
-//! From bodies to files: headers, and the brackets and commas of a JSON array.
+//! From bodies to files: headers, and what a JSON array has around and between its rows.
 
-use bytes::{Bytes, BytesMut};
-use memchr::memchr;
+use bytes::Bytes;
 use pgexport_api::job::{Csv, Format, FormatType};
 
 use crate::plan::PlannedDataset;
 
-/// Makes a file of the bodies of one or more chunks (see [`crate::encode`]), piece by piece and in constant memory. Bodies
-/// are whole when they are joined; their pieces may be cut anywhere.
+/// Makes a file of the bodies of one or more chunks (see [`crate::encode`]), which stay as they are:
 ///
-/// - NDJSON: the bodies as they are.
+/// - NDJSON: the bodies.
 /// - CSV: the header line, if the format has one, then the bodies.
-/// - JSON: `[`, the rows with a comma at each line's end but the last, `]`; a line a row. No row: `[]`.
+/// - Parquet: one body, which is the file; several are joined by [`super::ParquetJoiner`].
+/// - JSON: `[`, the bodies with a comma between them, `]`; a line a row. No row: `[]`.
 #[derive(Clone, Debug)]
 pub struct Framer {
     head: Bytes,
-    lines: Lines,
+    joints: Joints,
 }
 
-/// What becomes of line ends.
+/// What stands before bodies and after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lines {
-    /// They stay.
-    Kept,
-    /// JSON: nothing has been seen.
+enum Joints {
+    /// Nothing.
     None,
-    /// JSON: inside of a row.
-    Inside,
-    /// JSON: a row has ended, and it is open whether another one follows.
-    Ended,
+    /// Those of a JSON array that has no row so far.
+    Empty,
+    /// Those of a JSON array that has rows.
+    Begun,
 }
 
 impl Framer {
@@ -36,15 +33,13 @@ impl Framer {
     #[must_use]
     pub fn new(format: &Format, dataset: &PlannedDataset) -> Self {
         match format.format_type {
-            FormatType::Ndjson => Self { head: Bytes::new(), lines: Lines::Kept },
-            FormatType::Json => Self { head: Bytes::from_static(b"["), lines: Lines::None },
+            FormatType::Ndjson | FormatType::Parquet => Self { head: Bytes::new(), joints: Joints::None },
+            FormatType::Json => Self { head: Bytes::from_static(b"["), joints: Joints::Empty },
             FormatType::Csv => {
                 let header = format.csv.as_ref().is_none_or(|csv: &Csv| csv.header);
                 let line = dataset.csv_header.as_ref().filter(|_| header);
-                Self {
-                    head: line.map_or_else(Bytes::new, |line| Bytes::from(line.clone())),
-                    lines: Lines::Kept,
-                }
+                let head = line.map_or_else(Bytes::new, |line| Bytes::from(line.clone()));
+                Self { head, joints: Joints::None }
             }
         }
     }
@@ -55,48 +50,31 @@ impl Framer {
         self.head.clone()
     }
 
-    /// The next piece of a body, framed. It may be empty.
+    /// What stands before the next body that holds rows. It may be empty.
     #[must_use]
-    pub fn body(&mut self, piece: Bytes) -> Bytes {
-        if self.lines == Lines::Kept || piece.is_empty() { piece } else { self.rows(&piece) }
+    pub fn joint(&mut self) -> Bytes {
+        let joint: &[u8] = match self.joints {
+            Joints::None => return Bytes::new(),
+            Joints::Empty => b"\n",
+            Joints::Begun => b",\n",
+        };
+        self.joints = Joints::Begun;
+        Bytes::from_static(joint)
     }
 
     /// What the file ends with. It may be empty.
     #[must_use]
     pub const fn tail(&self) -> Bytes {
-        Bytes::from_static(match self.lines {
-            Lines::Kept => b"",
-            Lines::None => b"]\n",
-            Lines::Inside | Lines::Ended => b"\n]\n",
+        Bytes::from_static(match self.joints {
+            Joints::None => b"",
+            Joints::Empty => b"]\n",
+            Joints::Begun => b"\n]\n",
         })
-    }
-
-    /// A line end is held back until it is known whether another row follows.
-    fn rows(&mut self, mut piece: &[u8]) -> Bytes {
-        let mut framed = BytesMut::with_capacity(piece.len() + piece.len() / 32 + 2);
-        while !piece.is_empty() {
-            match self.lines {
-                Lines::None => framed.extend_from_slice(b"\n"),
-                Lines::Ended => framed.extend_from_slice(b",\n"),
-                Lines::Kept | Lines::Inside => {}
-            }
-            if let Some(end) = memchr(b'\n', piece) {
-                framed.extend_from_slice(&piece[..end]);
-                piece = &piece[end + 1..];
-                self.lines = Lines::Ended;
-            } else {
-                framed.extend_from_slice(piece);
-                piece = &[];
-                self.lines = Lines::Inside;
-            }
-        }
-        framed.freeze()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use pgexport_api::job::{Csv, Format, FormatType, Strategy as Chunking};
     use proptest::prelude::*;
 
@@ -115,60 +93,53 @@ mod tests {
     }
 
     fn format(format_type: FormatType, header: Option<bool>) -> Format {
-        Format { format_type, csv: header.map(|header| Csv { header, ..Csv::default() }) }
+        let csv = header.map(|header| Csv { header, ..Csv::default() });
+        Format { format_type, csv, parquet: None }
     }
 
-    fn frame(format: &Format, pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    /// A file of bodies, of which those that are empty hold no rows.
+    fn frame(format: &Format, bodies: &[String]) -> String {
         let mut framer = Framer::new(format, &dataset());
         let mut file = framer.head().to_vec();
-        for piece in pieces {
-            file.extend_from_slice(&framer.body(Bytes::from(piece)));
+        for body in bodies.iter().filter(|body| !body.is_empty()) {
+            file.extend_from_slice(&framer.joint());
+            file.extend_from_slice(body.as_bytes());
         }
         file.extend_from_slice(&framer.tail());
-        file
-    }
-
-    /// Cuts bytes at places given as shares of their length.
-    fn cut(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-        places.extend([0, bytes.len()]);
-        places.sort_unstable();
-        places.windows(2).map(|place| bytes[place[0]..place[1]].to_vec()).collect()
-    }
-
-    fn naive_json(rows: &[String]) -> String {
-        if rows.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", rows.join(",\n")) }
+        String::from_utf8(file).unwrap()
     }
 
     #[test]
     fn an_empty_data_set_is_an_empty_array_or_a_lone_header() {
-        assert_eq!(frame(&format(FormatType::Json, None), []), b"[]\n");
-        assert_eq!(frame(&format(FormatType::Json, None), [Vec::new()]), b"[]\n");
-        assert_eq!(frame(&format(FormatType::Ndjson, None), []), b"");
-        assert_eq!(frame(&format(FormatType::Csv, None), []), b"id,text\n");
-        assert_eq!(frame(&format(FormatType::Csv, Some(false)), []), b"");
+        for bodies in [&[][..], &[String::new()]] {
+            assert_eq!(frame(&format(FormatType::Json, None), bodies), "[]\n");
+            assert_eq!(frame(&format(FormatType::Ndjson, None), bodies), "");
+            assert_eq!(frame(&format(FormatType::Csv, None), bodies), "id,text\n");
+            assert_eq!(frame(&format(FormatType::Csv, Some(false)), bodies), "");
+        }
     }
 
     #[test]
     fn csv_files_have_one_header_however_many_bodies() {
-        let bodies = [b"1,a\n".to_vec(), b"2,\"b\nc\"\n".to_vec()];
-        assert_eq!(frame(&format(FormatType::Csv, Some(true)), bodies), b"id,text\n1,a\n2,\"b\nc\"\n");
+        let bodies = ["1,a\n".to_owned(), "2,\"b\nc\"\n".to_owned()];
+        assert_eq!(frame(&format(FormatType::Csv, Some(true)), &bodies), "id,text\n1,a\n2,\"b\nc\"\n");
     }
 
     proptest! {
         #[test]
-        fn json_cut_anywhere_is_what_joining_rows_makes_and_parses(
-            values in prop::collection::vec((any::<i64>(), ".{0,20}"), 0..20),
-            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        fn json_bodies_make_one_array_of_a_line_a_row(
+            chunks in prop::collection::vec(prop::collection::vec((any::<i64>(), ".{0,20}"), 0..4), 0..8),
         ) {
-            let documents: Vec<_> = values.iter().map(|(id, text)| serde_json::json!({"id": id, "text": text})).collect();
-            let rows: Vec<String> = documents.iter().map(ToString::to_string).collect();
-            let body: String = rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect();
-            let framed = frame(&format(FormatType::Json, None), cut(body.as_bytes(), &cuts));
-            prop_assert_eq!(String::from_utf8_lossy(&framed), naive_json(&rows));
-            prop_assert_eq!(serde_json::from_slice::<Vec<serde_json::Value>>(&framed)?, documents);
-            let lines = frame(&format(FormatType::Ndjson, None), cut(body.as_bytes(), &cuts));
-            prop_assert_eq!(lines, body.into_bytes());
+            let row = |(id, text): &(i64, String)| serde_json::json!({"id": id, "text": text});
+            let bodies: Vec<String> = chunks
+                .iter()
+                .map(|rows| rows.iter().map(|values| row(values).to_string()).collect::<Vec<_>>().join(",\n"))
+                .collect();
+            let file = frame(&format(FormatType::Json, None), &bodies);
+            let rows: Vec<_> = chunks.iter().flatten().map(row).collect();
+            prop_assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(&file)?, rows.clone());
+            let lines = if rows.is_empty() { 1 } else { rows.len() + 2 };
+            prop_assert_eq!(file.lines().count(), lines);
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Described {
     pub(super) columns: Vec<Column>,
     /// The types' oids, in the same order; a domain's is that of its base type.
     pub(super) types: Vec<u32>,
+    /// The types' modifiers, such as a numeric's digits.
+    pub(super) modifiers: Vec<i32>,
     /// Its plan.
     pub(super) plan: Node,
 }
@@ -47,8 +49,9 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
         return Err(Error::new(Reason::InvalidQuery, format!("{doing}: the query returns no columns")));
     }
     let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
+    let modifiers = statement.columns().iter().map(tokio_postgres::Column::type_modifier).collect();
     let columns = columns(session, doing, &statement).await?;
-    Ok(Described { columns, types, plan })
+    Ok(Described { columns, types, modifiers, plan })
 }
 
 /// The columns of a statement's result.

@@ -1,11 +1,14 @@
 //! Making the plan, in the transaction that holds the snapshot.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt as _;
 use pgexport_api::job::{Consistency, FormatType, Strategy};
 use pgexport_api::order::{DatasetOrder, RunOrder};
 use pgexport_api::reason::Reason;
 use sha2::{Digest, Sha256};
 
+use super::Column;
 use super::describe::describe;
 use super::query::values;
 use super::values::Items;
@@ -79,7 +82,11 @@ async fn plan_dataset(
     holder.pin().await?;
     let described = describe(session, &doing, &query).await?;
     expect::check_columns(dataset, &described.columns)?;
-    let shapes = shape::shapes(session, &doing, &described.types, order.format.format_type).await?;
+    if order.format.format_type == FormatType::Parquet {
+        check_names(&doing, &described.columns)?;
+    }
+    let (types, modifiers) = (&described.types, &described.modifiers);
+    let shapes = shape::shapes(session, &doing, types, modifiers, order.format.format_type).await?;
     let csv_header = header(session, &doing, order, &query.sql).await?;
     let rows = if let Some(chunking) = by_table {
         table::rows(session, &doing, &dataset.sql, values, &described, chunking).await?
@@ -99,6 +106,20 @@ async fn plan_dataset(
         strategy: chunking.strategy,
     };
     Ok((planned, rows))
+}
+
+/// A file of columns has no two of one name that readers could tell apart.
+fn check_names(doing: &str, columns: &[Column]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    match columns.iter().find(|column| !names.insert(column.name.as_str())) {
+        None => Ok(()),
+        Some(Column { name, .. }) => {
+            let message =
+                format!("{doing}: two columns are named {name:?}, and Parquet needs names that differ");
+            Err(Error::new(Reason::InvalidQuery, message)
+                .with_hint("name columns by AS, and list those that you need"))
+        }
+    }
 }
 
 /// The header line as the server writes it, which also proves the CSV options.

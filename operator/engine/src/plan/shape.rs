@@ -36,7 +36,8 @@ SELECT t.oid, t.typtype::pg_catalog.text, t.typdelim::pg_catalog.text,
   ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a
     WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
   EXISTS (SELECT FROM pg_catalog.pg_cast c
-    WHERE c.castsource = t.oid AND c.casttarget = 'pg_catalog.json'::pg_catalog.regtype AND c.castmethod = 'f')
+    WHERE c.castsource = t.oid AND c.casttarget = 'pg_catalog.json'::pg_catalog.regtype AND c.castmethod = 'f'),
+  t.typtypmod
 FROM part JOIN pg_catalog.pg_type t ON t.oid = part.oid";
 
 /// A column whose type has more parts than this is asked from the server as text.
@@ -56,7 +57,8 @@ struct Entry {
 enum Kind {
     Base,
     Enum,
-    Domain(u32),
+    /// Of this type, with this modifier.
+    Domain(u32, i32),
     Array(u32),
     Composite(Vec<(String, u32)>),
     Range(u32),
@@ -70,6 +72,7 @@ pub(super) async fn shapes(
     session: &Session,
     doing: &str,
     types: &[u32],
+    modifiers: &[i32],
     format: FormatType,
 ) -> Result<Vec<Option<Shape>>> {
     let rows = session.query(Stage::Plan, doing, TYPES, &[(&types, Type::OID_ARRAY)]).await?;
@@ -78,7 +81,8 @@ pub(super) async fn shapes(
         .map(entry)
         .collect::<Result<_, _>>()
         .map_err(|error| session.error(error, Stage::Plan, doing))?;
-    Ok(types.iter().map(|oid| shape(*oid, &catalog, format)).collect())
+    let types = types.iter().zip(modifiers);
+    Ok(types.map(|(oid, modifier)| shape(*oid, *modifier, &catalog, format)).collect())
 }
 
 fn entry(row: &Row) -> Result<(u32, Entry), tokio_postgres::Error> {
@@ -86,7 +90,7 @@ fn entry(row: &Row) -> Result<(u32, Entry), tokio_postgres::Error> {
     let part = row.try_get::<_, Option<u32>>(3)?.unwrap_or_default();
     let (names, types): (Vec<String>, Vec<u32>) = (row.try_get(5)?, row.try_get(6)?);
     let kind = match kind {
-        "d" => Kind::Domain(part),
+        "d" => Kind::Domain(part, row.try_get(8)?),
         "e" => Kind::Enum,
         "c" => Kind::Composite(names.into_iter().zip(types).collect()),
         "r" => Kind::Range(part),
@@ -98,9 +102,27 @@ fn entry(row: &Row) -> Result<(u32, Entry), tokio_postgres::Error> {
     Ok((row.try_get(0)?, Entry { kind, delimiter, cast_to_json: row.try_get(7)? }))
 }
 
-fn shape(oid: u32, catalog: &Catalog, format: FormatType) -> Option<Shape> {
+fn shape(oid: u32, modifier: i32, catalog: &Catalog, format: FormatType) -> Option<Shape> {
     let casts = matches!(format, FormatType::Json | FormatType::Ndjson);
-    Walk { catalog, casts, left: MAX_PARTS }.shape(oid)
+    let decimals = format == FormatType::Parquet;
+    Walk { catalog, casts, decimals, left: MAX_PARTS }.shape(oid, modifier)
+}
+
+/// The modifier of a type that has none.
+const NO_MODIFIER: i32 = -1;
+
+/// The shape of a `numeric` with this modifier (`make_numeric_typmod` in PostgreSQL's `numeric.c`), where it has at most 38
+/// digits. Of a scale that is negative, or greater than the precision, as 15 and later have, it is one of more digits.
+fn decimal(modifier: i32) -> Option<Shape> {
+    const HEADER: i32 = 4;
+    const DIGITS: i32 = 38;
+    let modifier = modifier.checked_sub(HEADER).filter(|modifier| *modifier >= 0)?;
+    let (precision, scale) = (modifier >> 16 & 0xffff, ((modifier & 0x7ff) ^ 1024) - 1024);
+    let (precision, scale) = (precision.max(scale) - scale.min(0), scale.max(0));
+    if precision > DIGITS {
+        return None;
+    }
+    Some(Shape::Decimal { precision: precision.try_into().ok()?, scale: scale.try_into().ok()? })
 }
 
 /// A walk through a type's parts. Where one of them is not decoded, nothing that it is a part of is.
@@ -108,33 +130,42 @@ struct Walk<'a> {
     catalog: &'a Catalog,
     /// Whether casts to json count.
     casts: bool,
+    /// Whether numerics with a precision are told from those without.
+    decimals: bool,
     left: usize,
 }
 
 impl Walk<'_> {
-    fn shape(&mut self, oid: u32) -> Option<Shape> {
+    fn shape(&mut self, oid: u32, modifier: i32) -> Option<Shape> {
         self.left = self.left.checked_sub(1)?;
         let entry = self.catalog.get(&oid)?;
         if self.casts && entry.cast_to_json {
             return None;
         }
         Some(match &entry.kind {
-            Kind::Base => Shape::Scalar(Scalar::of(oid)?),
+            Kind::Base => match Scalar::of(oid)? {
+                Scalar::Numeric if self.decimals => {
+                    decimal(modifier).unwrap_or(Shape::Scalar(Scalar::Numeric))
+                }
+                scalar => Shape::Scalar(scalar),
+            },
             Kind::Enum => Shape::Scalar(Scalar::Text),
-            Kind::Domain(base) => self.shape(*base)?,
+            Kind::Domain(base, modifier) => self.shape(*base, *modifier)?,
             Kind::Array(element) => {
                 let delimiter = self.catalog.get(element)?.delimiter;
-                Shape::Array { element: Box::new(self.shape(*element)?), delimiter }
+                Shape::Array { element: Box::new(self.shape(*element, modifier)?), delimiter }
             }
             Kind::Composite(attributes) => {
                 let attributes = attributes
                     .iter()
-                    .map(|(name, oid)| Some(Attribute { name: name.clone(), shape: self.shape(*oid)? }))
+                    .map(|(name, oid)| {
+                        Some(Attribute { name: name.clone(), shape: self.shape(*oid, NO_MODIFIER)? })
+                    })
                     .collect::<Option<_>>()?;
                 Shape::Composite(attributes)
             }
-            Kind::Range(bound) => Shape::Range(Box::new(self.shape(*bound)?)),
-            Kind::Multirange(bound) => Shape::Multirange(Box::new(self.shape(*bound)?)),
+            Kind::Range(bound) => Shape::Range(Box::new(self.shape(*bound, NO_MODIFIER)?)),
+            Kind::Multirange(bound) => Shape::Multirange(Box::new(self.shape(*bound, NO_MODIFIER)?)),
         })
     }
 }
@@ -143,12 +174,17 @@ impl Walk<'_> {
 mod tests {
     use pgexport_api::job::FormatType;
 
-    use super::{Catalog, Entry, Kind, shape};
+    use super::{Catalog, Entry, Kind, NO_MODIFIER};
     use crate::decode::{Attribute, Scalar, Shape};
 
     const INT4: u32 = 23;
     const MONEY: u32 = 790;
     const MOOD: u32 = 20_000;
+    const NUMERIC: u32 = 1700;
+
+    fn shape(oid: u32, catalog: &Catalog, format: FormatType) -> Option<Shape> {
+        super::shape(oid, NO_MODIFIER, catalog, format)
+    }
 
     fn entry(kind: Kind) -> Entry {
         Entry { kind, delimiter: ',', cast_to_json: false }
@@ -158,6 +194,7 @@ mod tests {
         [
             (INT4, entry(Kind::Base)),
             (MONEY, entry(Kind::Base)),
+            (NUMERIC, entry(Kind::Base)),
             (MOOD, Entry { cast_to_json: true, ..entry(Kind::Enum) }),
             (603, Entry { delimiter: ';', ..entry(Kind::Base) }),
         ]
@@ -172,7 +209,7 @@ mod tests {
         let catalog = catalog([
             (30_000, entry(Kind::Composite(attributes))),
             (30_001, entry(Kind::Array(30_002))),
-            (30_002, Entry { delimiter: ';', ..entry(Kind::Domain(603)) }),
+            (30_002, Entry { delimiter: ';', ..entry(Kind::Domain(603, NO_MODIFIER)) }),
         ]);
         let boxes = Shape::Array { element: Box::new(Shape::Scalar(Scalar::Box)), delimiter: ';' };
         let wanted = Shape::Composite(vec![
@@ -199,6 +236,46 @@ mod tests {
         let catalog = catalog([(30_000, entry(Kind::Array(MOOD)))]);
         assert_eq!(shape(30_000, &catalog, FormatType::Ndjson), None);
         assert!(shape(30_000, &catalog, FormatType::Csv).is_some());
+    }
+
+    /// As `make_numeric_typmod` makes it.
+    fn modifier(precision: i32, scale: i32) -> i32 {
+        (precision << 16 | scale & 0x7ff) + 4
+    }
+
+    #[test]
+    fn numerics_are_decimals_for_parquet_where_their_digits_suffice() {
+        let money = Kind::Domain(NUMERIC, modifier(12, 2));
+        let catalog = catalog([
+            (30_000, entry(Kind::Array(NUMERIC))),
+            (30_001, entry(money)),
+            (30_002, entry(Kind::Array(30_001))),
+        ]);
+        let numeric = Some(Shape::Scalar(Scalar::Numeric));
+        let decimal = |precision, scale| Some(Shape::Decimal { precision, scale });
+        let element = |shape: Option<Shape>| match shape {
+            Some(Shape::Array { element, .. }) => Some(*element),
+            _ => None,
+        };
+        let parquet = |oid, modifier| super::shape(oid, modifier, &catalog, FormatType::Parquet);
+        for (precision, scale, wanted) in [
+            (12, 4, decimal(12, 4)),
+            (38, 38, decimal(38, 38)),
+            (39, 0, numeric.clone()),
+            (3, -2, decimal(5, 0)),
+            (37, -2, numeric.clone()),
+            (2, 5, decimal(5, 5)),
+            (1000, 1000, numeric.clone()),
+            (1000, -1000, numeric.clone()),
+        ] {
+            assert_eq!(parquet(NUMERIC, modifier(precision, scale)), wanted, "numeric({precision}, {scale})");
+            let text = super::shape(NUMERIC, modifier(precision, scale), &catalog, FormatType::Csv);
+            assert_eq!(text, numeric, "CSV has no types");
+        }
+        assert_eq!(parquet(NUMERIC, NO_MODIFIER), numeric);
+        assert_eq!(element(parquet(30_000, modifier(12, 4))), decimal(12, 4));
+        assert_eq!(parquet(30_001, NO_MODIFIER), decimal(12, 2));
+        assert_eq!(element(parquet(30_002, NO_MODIFIER)), decimal(12, 2));
     }
 
     #[test]

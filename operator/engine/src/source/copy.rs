@@ -43,7 +43,7 @@ impl Importer {
         let session: &Session = session;
         let statement = copy_statement(query, format, &dataset.shapes);
         let starting = Box::pin(async move { session.client().copy_out(&statement).await });
-        let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes);
+        let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes)?;
         Ok(CopyStream { session, spent, outlet, state: State::New(starting), piece: Bytes::new(), encoder })
     }
 }

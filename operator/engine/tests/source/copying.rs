@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use pgexport_api::job::{Csv, Format, FormatType};
 use tokio::process::Command;
 
-use super::world::World;
+use super::world::{World, bytes};
 
 const ALL: &str = "SELECT * FROM findings ORDER BY seq";
 
@@ -30,7 +30,7 @@ async fn csv_is_what_psql_writes() {
             ", DELIMITER ';', QUOTE '''', ESCAPE '\\', NULL '\\N', FORCE_QUOTE (title)",
         ),
     ] {
-        let format = Format { format_type: FormatType::Csv, csv };
+        let format = Format { format_type: FormatType::Csv, csv, parquet: None };
         let ours = world.drain(&holder, &mut importer, ALL, &format).await.unwrap();
         let psql = Command::new("psql")
             .args(["-X", "-q", "-c", &format!("\\copy ({ALL}) to stdout (format csv{options})")])
@@ -60,7 +60,7 @@ async fn ndjson_is_what_row_to_json_writes_on_one_line() {
     let world = World::with_findings("row_to_json").await;
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
-    let format = Format { format_type: FormatType::Ndjson, csv: None };
+    let format = Format { format_type: FormatType::Ndjson, csv: None, parquet: None };
     let ours = world.drain(&holder, &mut importer, ALL, &format).await.unwrap();
     // The binary format passes the text on as it is; here it is asked for row by row.
     let client = world.database.admin().await.unwrap();
@@ -89,7 +89,7 @@ async fn odd_names_of_columns_are_keys() {
     .await;
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
-    let format = Format { format_type: FormatType::Json, csv: None };
+    let format = Format { format_type: FormatType::Json, csv: None, parquet: None };
     for (sql, wanted) in [
         ("SELECT q FROM t", r#"{"q":{"a":1,"b":"x"}}"#),
         ("SELECT 1 AS q", r#"{"q":1}"#),
@@ -98,12 +98,13 @@ async fn odd_names_of_columns_are_keys() {
         ("SELECT NULL::int AS a, NULL::text AS b", r#"{"a":null,"b":null}"#),
         ("SELECT 1", r#"{"?column?":1}"#),
         ("SELECT 1 AS \"k \"\"\\ y\"", r#"{"k \"\\ y":1}"#),
+        ("SELECT i FROM generate_series(1, 3) i", "{\"i\":1},\n{\"i\":2},\n{\"i\":3}"),
     ] {
-        let line = world.drain(&holder, &mut importer, sql, &format).await.unwrap();
-        assert_eq!(String::from_utf8(line).unwrap(), format!("{wanted}\n"), "{sql}");
+        let rows = world.drain(&holder, &mut importer, sql, &format).await.unwrap();
+        assert_eq!(String::from_utf8(rows).unwrap(), wanted, "{sql}");
     }
     for format_type in [FormatType::Json, FormatType::Csv] {
-        let format = Format { format_type, csv: None };
+        let format = Format { format_type, csv: None, parquet: None };
         let none = world.drain(&holder, &mut importer, "SELECT 1 AS a WHERE false", &format).await.unwrap();
         assert_eq!(none, b"", "no rows");
     }
@@ -118,7 +119,7 @@ async fn a_row_of_many_megabytes_passes() {
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
     for format_type in [FormatType::Json, FormatType::Csv] {
-        let format = Format { format_type, csv: None };
+        let format = Format { format_type, csv: None, parquet: None };
         let data = world
             .drain(
                 &holder,
@@ -146,7 +147,7 @@ async fn a_dropped_stream_cancels_its_query() {
     for sql in ENDLESS {
         let mut importer = world.importer(&holder).await;
         let label = world.label("importer");
-        let format = Format { format_type: FormatType::Ndjson, csv: None };
+        let format = Format { format_type: FormatType::Ndjson, csv: None, parquet: None };
         let dataset = world.dataset(&holder, sql, &format).await.unwrap();
         let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
         let first = tokio::time::timeout(Duration::from_millis(500), stream.next()).await;
@@ -170,7 +171,7 @@ async fn a_dropped_importer_leaves_nothing_behind() {
     for sql in ENDLESS {
         let mut importer = world.importer(&holder).await;
         let label = world.label("importer");
-        let format = Format { format_type: FormatType::Ndjson, csv: None };
+        let format = Format { format_type: FormatType::Ndjson, csv: None, parquet: None };
         let dataset = world.dataset(&holder, sql, &format).await.unwrap();
         let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
         let _ = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
@@ -189,7 +190,7 @@ async fn a_session_cancels_what_it_runs() {
     let world = World::new("session").await;
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
-    let format = Format { format_type: FormatType::Csv, csv: None };
+    let format = Format { format_type: FormatType::Csv, csv: None, parquet: None };
     let dataset = world.dataset(&holder, ENDLESS[1], &format).await.unwrap();
     let mut stream = importer.copy(ENDLESS[1], &format, &dataset).await.unwrap();
     let (ended, ()) = tokio::join!(stream.next(), async {
@@ -221,23 +222,23 @@ async fn a_slow_consumer_slows_the_server_down() {
     let holder = world.holder().await;
     let mut importer = world.importer(&holder).await;
     let label = world.label("importer");
-    let format = Format { format_type: FormatType::Csv, csv: None };
+    let format = Format { format_type: FormatType::Csv, csv: None, parquet: None };
     let sql = "SELECT repeat('x', 1000) FROM generate_series(1, 300000)";
     let dataset = world.dataset(&holder, sql, &format).await.unwrap();
     let mut stream = importer.copy(sql, &format, &dataset).await.unwrap();
     let first = stream.next().await.unwrap().unwrap();
-    assert!(first.data.len() < 512 * 1024);
+    assert!(bytes(&first).len() < 512 * 1024);
     let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE application_name = '{label}'");
     world.eventually("the server waits", &waits, "ClientWrite").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     world.eventually("the server still waits", &waits, "ClientWrite").await;
-    let mut bytes = first.data.len();
+    let mut count = bytes(&first).len();
     while let Some(batch) = stream.next().await {
         let batch = batch.unwrap();
-        assert!(batch.data.len() < 512 * 1024);
-        bytes += batch.data.len();
+        assert!(bytes(&batch).len() < 512 * 1024);
+        count += bytes(&batch).len();
     }
-    assert_eq!(bytes, 300_000 * 1001);
+    assert_eq!(count, 300_000 * 1001);
     drop(stream);
     importer.finish().await;
     holder.finish().await;

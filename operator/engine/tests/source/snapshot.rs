@@ -11,7 +11,7 @@ use pgexport_engine::source::{Connector, Holder, Importer, application_name};
 
 use super::world::{World, by_column};
 
-const CSV: Format = Format { format_type: FormatType::Csv, csv: None };
+const CSV: Format = Format { format_type: FormatType::Csv, csv: None, parquet: None };
 
 #[tokio::test]
 async fn importers_see_the_same_while_others_write() {

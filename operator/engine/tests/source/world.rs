@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use pgexport_api::job::{
-    ColumnChunking, Consistency, DatasetChunking, Files, Format, FormatType, IfExists, ParameterValue,
-    Strategy, TableChunking,
+    ColumnChunking, Compression, Consistency, DatasetChunking, Files, Format, FormatType, IfExists,
+    ParameterValue, Strategy, TableChunking,
 };
 use pgexport_api::order::{
     DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
@@ -14,6 +14,7 @@ use pgexport_api::order::{
 use pgexport_api::report::Failure;
 use pgexport_api::sink::Volume;
 use pgexport_api::source::{Limits, Postgres, SecretKeyRef, Tls, TlsMode};
+use pgexport_engine::encode::{Batch, Payload};
 use pgexport_engine::error::{Error, Result};
 use pgexport_engine::plan::{Plan, PlannedDataset, chunk_query, make};
 use pgexport_engine::secret::{MemorySecrets, Secret};
@@ -114,7 +115,8 @@ impl World {
                 expect: None,
             }],
             parameters: Vec::new(),
-            format: Format { format_type: format, csv: None },
+            format: Format { format_type: format, csv: None, parquet: None },
+            compression: Compression::None,
             files: Files::default(),
             if_exists: IfExists::Fail,
             workers: 1,
@@ -240,6 +242,14 @@ impl World {
     }
 }
 
+/// The bytes of a batch that is of bytes.
+pub(crate) fn bytes(batch: &Batch) -> &[u8] {
+    match &batch.data {
+        Payload::Bytes(bytes) => bytes,
+        Payload::Records(_) => panic!("record batches have no bytes"),
+    }
+}
+
 /// All that a query sends.
 pub(crate) async fn drain(
     importer: &mut Importer,
@@ -251,16 +261,22 @@ pub(crate) async fn drain(
     let (mut data, mut rows) = (Vec::new(), 0);
     while let Some(batch) = stream.next().await {
         let batch = batch?;
-        assert!(!batch.data.is_empty(), "batches are worth their while");
+        let bytes = bytes(&batch);
+        assert!(!bytes.is_empty(), "batches are worth their while");
+        let end: &[u8] = if format.format_type == FormatType::Json { b"}" } else { b"\n" };
         assert!(
-            batch.data.ends_with(b"\n") || batch.data.len() >= 128 * 1024,
+            bytes.ends_with(end) || bytes.len() >= 128 * 1024,
             "only rows that are larger than a batch are cut"
         );
         rows += batch.rows;
-        data.extend_from_slice(&batch.data);
+        data.extend_from_slice(bytes);
     }
-    if format.format_type != FormatType::Csv {
-        assert_eq!(rows, data.split(|byte| *byte == b'\n').count() as u64 - 1, "a line is a row");
+    let lines = data.split(|byte| *byte == b'\n').count() as u64;
+    match format.format_type {
+        FormatType::Ndjson => assert_eq!(rows, lines - 1, "a line is a row"),
+        FormatType::Json if rows > 0 => assert_eq!(rows, lines, "a row is a line"),
+        FormatType::Json => assert_eq!(data, b""),
+        FormatType::Csv | FormatType::Parquet => {}
     }
     Ok(data)
 }

@@ -6,9 +6,11 @@ pub mod run;
 pub mod stopping;
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use pgexport_api::job::Compression;
 use pgexport_api::order::Target;
 use pgexport_api::sink::{S3, Volume};
 use pgexport_api::source::SecretRef;
@@ -141,6 +143,19 @@ pub async fn allow(peers: &Peers, bucket: &str, account: &Account, actions: &[&s
         }],
     });
     peers.s3.client().put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await.unwrap();
+}
+
+/// What is in a file of any number of members or frames.
+pub fn decompressed(compression: Compression, file: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match compression {
+        Compression::None => plain.extend_from_slice(file),
+        Compression::Gzip => {
+            flate2::read::MultiGzDecoder::new(file).read_to_end(&mut plain).unwrap();
+        }
+        Compression::Zstd => plain = zstd::stream::decode_all(file).unwrap(),
+    }
+    plain
 }
 
 /// Bytes that no compression and no repetition hides errors in.

@@ -6,6 +6,7 @@ use pgexport_api::order::{DeliveryPath, NamedSink, RunOrder, Target};
 use pgexport_api::report::Delivered;
 use pgexport_api::source::{Server, ServerRole};
 use pgexport_engine::decode::{Scalar, Shape};
+use pgexport_engine::output::Compressor;
 use pgexport_engine::plan::{Chunk, Column, PLAN_VERSION, Plan, PlannedDataset, Rows, Snapshot};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::staging::{ChunkRecord, Staging};
@@ -47,7 +48,7 @@ pub fn order(format: FormatType, layout: Layout, sink: Target, staging: Target) 
         "parameters": [
             {"name": "tenant", "type": "uuid", "value": {"Text": "7"}}, {"name": "since", "type": "date", "value": "Null"},
         ],
-        "format": Format { format_type: format, csv: None },
+        "format": Format { format_type: format, csv: None, parquet: None },
         "files": Files { layout, name: None },
         "workers": 2, "parallelism": 3,
     }))
@@ -85,18 +86,19 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
     }
 }
 
-/// Puts a plan and all chunks into the staging. A row is a line.
+/// Puts a plan and all chunks into the staging, whose bodies are given as lines, a row each.
 pub async fn stage(backend: &Backend, order: &RunOrder, datasets: &[Dataset<'_>]) -> Staging {
     let staging = Staging::open(backend.store(), order);
     let plan = plan(datasets);
     assert_eq!(staging.create_plan(&plan).await.unwrap(), Put::Written);
     for (index, body) in (0..).zip(datasets.iter().flat_map(|(_, bodies)| *bodies)) {
         let mut writer = staging.writer(&plan, index).await.unwrap();
-        writer.write(Bytes::copy_from_slice(body.as_bytes())).await.unwrap();
+        writer.write(staged_body(order, body)).await.unwrap();
         let rows = body.lines().count() as u64;
         let record = ChunkRecord {
             chunk: index,
             rows,
+            footer: None,
             started: format!("2026-11-23T10:00:{:02}Z", index % 60).parse().unwrap(),
             finished: format!("2026-11-23T10:01:{:02}Z", index % 60).parse().unwrap(),
             worker: index % 2,
@@ -104,6 +106,17 @@ pub async fn stage(backend: &Backend, order: &RunOrder, datasets: &[Dataset<'_>]
         assert_eq!(staging.seal(record, writer.finish().await.unwrap()).await.unwrap(), Put::Written);
     }
     staging
+}
+
+/// The bytes that a chunk's rows have in the staging.
+pub fn staged_body(order: &RunOrder, lines: &str) -> Bytes {
+    let body = match order.format.format_type {
+        FormatType::Json => lines.lines().collect::<Vec<_>>().join(",\n"),
+        FormatType::Ndjson | FormatType::Csv | FormatType::Parquet => lines.to_owned(),
+    };
+    let mut compressor = Compressor::new(order.compression).unwrap();
+    let begin = compressor.push(body.as_bytes()).unwrap();
+    [begin, compressor.finish().unwrap()].concat().into()
 }
 
 /// Transfers from one backend to another.

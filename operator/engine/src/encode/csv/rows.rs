@@ -97,6 +97,8 @@ impl Form {
 }
 
 impl Rows for CsvRows {
+    type Error = Malformed;
+
     fn columns(&self) -> usize {
         self.columns.len()
     }

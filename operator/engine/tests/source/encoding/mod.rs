@@ -1,6 +1,7 @@
 //! Our bytes against the server's own: `COPY … (FORMAT csv)` and `row_to_json`.
 
 mod kind;
+mod parquet;
 mod random;
 
 use std::fmt::Write as _;
@@ -98,10 +99,10 @@ fn options(csv: &Csv) -> String {
 }
 
 fn csv(csv: Csv) -> Format {
-    Format { format_type: FormatType::Csv, csv: Some(csv) }
+    Format { format_type: FormatType::Csv, csv: Some(csv), parquet: None }
 }
 
-const JSON: Format = Format { format_type: FormatType::Ndjson, csv: None };
+const JSON: Format = Format { format_type: FormatType::Ndjson, csv: None, parquet: None };
 
 /// A CSV that the server takes.
 fn any_csv(random: &mut Random) -> Format {

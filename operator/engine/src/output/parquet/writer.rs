@@ -1,0 +1,102 @@
+//! Parquet files: record batches become row groups.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use pgexport_api::job::{Parquet, ParquetCompression};
+use pgexport_api::reason::Reason;
+
+use crate::error::{Error, Result};
+
+/// What comes from the writer is collected in pieces of this size: a whole row group comes at once.
+const PIECE: usize = 1 << 20;
+
+/// Writes a Parquet file to memory, from where it is taken piece by piece. That holds one row group, encoded.
+pub(in crate::output) struct ParquetWriter(ArrowWriter<Pieces>);
+
+impl ParquetWriter {
+    /// Begins a file. One that is to be a part of another has no page index, whose offsets would be others there.
+    pub(in crate::output) fn new(parquet: &Parquet, schema: Schema, is_part: bool) -> Result<Self> {
+        let compression = match parquet.compression {
+            ParquetCompression::Snappy => Compression::SNAPPY,
+            ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
+        };
+        let group = usize::try_from(parquet.row_group_bytes.bytes()).unwrap_or(usize::MAX);
+        let mut properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_max_row_group_bytes(Some(group))
+            .set_max_row_group_row_count(None);
+        if is_part {
+            properties =
+                properties.set_statistics_enabled(EnabledStatistics::Chunk).set_offset_index_disabled(true);
+        }
+        let options =
+            ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+        ArrowWriter::try_new_with_options(Pieces::default(), Arc::new(schema), options)
+            .map(Self)
+            .map_err(failed)
+    }
+
+    /// Takes rows, and gives what is ready of the file.
+    pub(in crate::output) fn push(&mut self, rows: &RecordBatch) -> Result<Vec<Bytes>> {
+        self.0.write(rows).map_err(failed)?;
+        Ok(self.0.inner_mut().take())
+    }
+
+    /// Writes the last row group and the footer, and gives all that is left; with it, how long the footer is.
+    pub(in crate::output) fn finish(mut self) -> Result<(Vec<Bytes>, u64)> {
+        self.0.flush().map_err(failed)?;
+        let before = self.0.bytes_written();
+        self.0.finish().map_err(failed)?;
+        let footer = self.0.bytes_written().saturating_sub(before) as u64;
+        Ok((self.0.inner_mut().take(), footer))
+    }
+}
+
+impl std::fmt::Debug for ParquetWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ParquetWriter")
+    }
+}
+
+/// Bytes in the order in which they were written.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    fn take(&mut self) -> Vec<Bytes> {
+        if !self.last.is_empty() {
+            self.full.push(std::mem::take(&mut self.last).into());
+        }
+        std::mem::take(&mut self.full)
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        if self.last.len() + data.len() > PIECE && !self.last.is_empty() {
+            self.full.push(std::mem::take(&mut self.last).into());
+        }
+        self.last.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn failed(error: ParquetError) -> Error {
+    Error::new(Reason::InternalError, "a Parquet file cannot be made").with_source(error)
+}
