@@ -2,77 +2,18 @@
 """Weighs exports of the sample data against psql's \\copy in the same run, and against the limits on memory."""
 
 import argparse
-import json
 import os
 import pathlib
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-STATE = pathlib.Path(os.environ.get("PGEXPORT_STATE", ROOT / ".state"))
+from measure import RELEASE, load, manifest, measure, peers, pgexport
+
 WORKER_LIMIT_MIB = 256
 CONTROLLER_LIMIT_MIB = 64
-
-
-def peers():
-    with open(STATE / "peers" / "peers.json", encoding="utf-8") as file:
-        return json.load(file)
-
-
-def measure(command, env=None):
-    """Wall seconds, CPU seconds and peak memory (MiB) of a command, as the kernel accounts for it."""
-    # A child of its own, so that the peak is this command's and not that of an earlier one.
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        started = time.monotonic()
-        done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-        wall = time.monotonic() - started
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            sys.stderr.write(done.stderr.decode())
-        figures = {"code": done.returncode, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "mib": usage.ru_maxrss / 1024}
-        os.write(write, json.dumps(figures).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        figures = json.load(pipe)
-    os.waitpid(pid, 0)
-    if figures["code"]:
-        sys.exit(f"{command[0]} ended with {figures['code']}")
-    return figures
-
-
-def manifest(postgres, s3, parallelism, format_type, layout, sink):
-    host, port = postgres["host"].rsplit(":", 1)
-    secrets = [
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db"},
-         "stringData": {"password": postgres["exporter"]["password"], "ca.crt": pathlib.Path(postgres["ca_file"]).read_text()}},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"},
-         "stringData": {"AWS_ACCESS_KEY_ID": s3["admin"]["access_key"], "AWS_SECRET_ACCESS_KEY": s3["admin"]["secret_key"]}},
-    ]
-    bucket = {"region": s3["region"], "endpoint": f"http://{s3['host']}", "forcePathStyle": True, "credentialsSecretRef": {"name": "s3"}}
-    source = {"postgres": {"host": host, "port": int(port), "database": "bench", "user": postgres["exporter"]["user"],
-                           "passwordSecretRef": {"name": "db", "key": "password"},
-                           "tls": {"caSecretRef": {"name": "db", "key": "ca.crt"}}}}
-    if sink == "s3":
-        source["staging"] = {"sinkRef": {"name": "staging"}}
-    sinks = {"folder": {"volume": {"claimName": "out"}}, "s3": {"s3": {"bucket": "bench-customer", **bucket}},
-             "staging": {"s3": {"bucket": "bench-staging", **bucket}}}
-    job = {"sourceRef": {"name": "db"}, "sinkRef": {"name": sink}, "path": "{uid}/",
-           "datasets": [{"name": "findings", "sql": "SELECT f.* FROM findings f WHERE :chunk"}],
-           "chunking": {"strategy": "Table", "table": {"name": "findings", "alias": "f"}, "parallelism": parallelism},
-           "format": {"type": format_type}, "files": {"layout": layout}}
-    own = [{"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-           for kind, name, spec in [("ExportSource", "db", source), *(("ExportSink", name, spec) for name, spec in sinks.items()),
-                                    ("ExportJob", "bench", job)]]
-    return "---\n".join(json.dumps(document) + "\n" for document in secrets + own)
 
 
 def controller_peak_mib():
@@ -94,11 +35,10 @@ def main():
     parser.add_argument("--parallelism", type=int, default=4)
     args = parser.parse_args()
     known = peers()
-    postgres, s3 = known["postgres"], known["s3"]
-    release = ROOT / "target" / "release"
-    subprocess.run([release / "peers", "load", "--rows", str(args.rows), "--database", "bench"], check=True)
+    postgres = known["postgres"]
+    load(args.rows)
     for bucket in ("bench-customer", "bench-staging"):
-        subprocess.run([release / "peers", "bucket", bucket], check=True)
+        subprocess.run([RELEASE / "peers", "bucket", bucket], check=True)
     host, port = postgres["host"].rsplit(":", 1)
     psql = ["psql", "--no-psqlrc", "--quiet", f"host={host} port={port} dbname=bench user={postgres['exporter']['user']} sslmode=require",
             "-c", r"\copy (SELECT * FROM findings) to '/dev/null' csv"]
@@ -111,9 +51,10 @@ def main():
             figures["psql \\copy csv, one stream"].append(measure(psql, psql_env))
             for name, format_type, layout, sink in cases:
                 file = pathlib.Path(work, "export.json")
-                file.write_text(manifest(postgres, s3, args.parallelism, format_type, layout, sink))
+                job = {"format": {"type": format_type}, "files": {"layout": layout}}
+                file.write_text(manifest(known, args.parallelism, job, sink=sink))
                 out = pathlib.Path(work, "out")
-                figures[name].append(measure([release / "pgexport", "run", "-f", file, "--volume", f"out={out}"]))
+                figures[name].append(measure(pgexport(file, out)))
                 shutil.rmtree(out, ignore_errors=True)
     median = {name: {key: statistics.median(run[key] for run in runs) for key in ("wall", "cpu", "mib")} for name, runs in figures.items()}
     limit = median["psql \\copy csv, one stream"]["wall"]
