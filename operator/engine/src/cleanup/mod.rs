@@ -12,6 +12,7 @@ use pgexport_api::naming::short_uid;
 use pgexport_api::order::CleanupOrder;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Cleaned, truncate};
+use pgexport_failpoint as failpoint;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,7 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
             let mut sweep = Sweep::new(store.as_ref(), &folder, uid);
             let marks = sweep.staging().await?;
             remains.extend(sweep.end(&mut cleaned));
+            failpoint::hit("cleanup::staging_removed", uid).await;
             Some((store, marks))
         }
     };
@@ -64,6 +66,7 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
     let sink = store::open(&order.sink.target, secrets, volumes)?;
     let mut sweep = Sweep::new(sink.as_ref(), &order.path, uid);
     sweep.location(order).await?;
+    failpoint::hit("cleanup::location_cleaned", uid).await;
     remains.extend(sweep.end(&mut cleaned).filter(|_| may_hold));
 
     if let Some((store, Some(marks))) = staging {
