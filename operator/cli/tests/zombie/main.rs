@@ -104,6 +104,38 @@ async fn a_direct_export_that_comes_back_after_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn a_direct_export_that_comes_back_in_the_middle_of_replacing_a_delivery() {
+    let places = [
+        "delivery::uploaded",
+        "delivery::committed",
+        "replace::success_removed",
+        "replace::manifest_written",
+        "replace::success_written",
+    ];
+    each(&places, async |place, back| {
+        let what = format!("{place}, {back:?}");
+        let room = Room::new("zombie-replace").await;
+        room.deliver_earlier().await;
+        let zombie = room.zombie(&room.replacement(Way::Direct, 1), &["export"], place).await;
+        let next = room.replacement(Way::Direct, 2);
+        let delivered = room.export(&next, 0).delivered().await;
+        if back == Back::AfterCleanup {
+            room.clean_up(&next).await;
+        }
+        let mut before = room.seen().await;
+        before.retain(|key, _| !key.contains("-0b0c6f0e-1.") || place == "replace::success_written");
+        tokio::time::sleep(TICK).await;
+        claims_nothing_else(&what, &zombie.comes_back().await, &delivered);
+        stands(&what, &before, &room.seen().await);
+        room.clean_up(&next).await;
+        stands(&what, &before, &room.seen().await);
+        room.check(&what).await;
+        room.done().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_transfer_that_comes_back_after_its_successor() {
     each(&DELIVERY, async |place, back| {
         let what = format!("{place}, {back:?}");

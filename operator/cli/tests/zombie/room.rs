@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use pgexport_api::job::IfExists;
 use pgexport_api::order::{Order, RunOrder, Task};
 use pgexport_api::report::{Delivered, Outcome, Report};
 use pgexport_e2e::{Coordinator, Delivery, Held, Process, Signal, expected_rows, ndjson_rows};
@@ -114,6 +115,19 @@ impl Room {
             "parallelism": 2,
         });
         serde_json::from_value(order).unwrap()
+    }
+
+    /// Has another ExportJob deliver.
+    pub async fn deliver_earlier(&self) {
+        let mut earlier = self.order(Way::Direct, 1);
+        earlier.run.name = "earlier".to_owned();
+        earlier.run.uid = "ea511e50-5b0e-4d61-9d8a-6f1f1c3a2b10".to_owned();
+        self.export(&earlier, 0).delivered().await;
+    }
+
+    /// What an attempt is told that replaces an earlier delivery.
+    pub fn replacement(&self, way: Way, attempt: u32) -> RunOrder {
+        RunOrder { if_exists: IfExists::Replace, ..self.order(way, attempt) }
     }
 
     /// Starts a worker of an export.
