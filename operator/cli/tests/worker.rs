@@ -71,3 +71,12 @@ fn an_order_that_is_not_the_jobs_is_refused_where_users_look() {
         failure.message
     );
 }
+
+/// Nobody shall run a build for tests without knowing.
+#[test]
+fn a_build_says_whether_it_has_failpoints() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pgexport")).arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    assert_eq!(version.contains("failpoints: for tests only"), cfg!(feature = "failpoints"), "{version}");
+}

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use pgexport_api::job::IfExists;
-use pgexport_api::order::{Order, RunOrder, Task};
+use pgexport_api::order::{Order, RunIdentity, RunOrder, Task};
 use pgexport_api::report::{Delivered, Outcome, Report};
 use pgexport_e2e::{Coordinator, Delivery, Held, Process, Signal, expected_rows, ndjson_rows};
 use pgexport_peers::{Peers, S3, TestDatabase};
@@ -119,10 +119,13 @@ impl Room {
 
     /// Has another ExportJob deliver.
     pub async fn deliver_earlier(&self) {
-        let mut earlier = self.order(Way::Direct, 1);
-        earlier.run.name = "earlier".to_owned();
-        earlier.run.uid = "ea511e50-5b0e-4d61-9d8a-6f1f1c3a2b10".to_owned();
-        self.export(&earlier, 0).delivered().await;
+        let own = self.order(Way::Direct, 1);
+        let run = RunIdentity {
+            name: "earlier".to_owned(),
+            uid: "ea511e50-5b0e-4d61-9d8a-6f1f1c3a2b10".to_owned(),
+            ..own.run
+        };
+        self.export(&RunOrder { run, ..own }, 0).delivered().await;
     }
 
     /// What an attempt is told that replaces an earlier delivery.
