@@ -252,11 +252,20 @@ async fn two_workers_and_a_transfer_make_one_document() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_in_the_middle_it_leaves_nothing() {
-    for staged in [false, true] {
+    for (staged, format_type, compression) in [
+        (false, FormatType::Json, Compression::None),
+        (true, FormatType::Json, Compression::None),
+        (false, FormatType::Parquet, Compression::None),
+        (true, FormatType::Ndjson, Compression::Zstd),
+    ] {
         let room = Room::new("stopped").await;
         let gate = room.database.admin().await.unwrap();
         gate.execute("SELECT pg_advisory_lock(1)", &[]).await.unwrap();
-        let context = room.context(room.order(GATED, staged), 0);
+        let gated =
+            if format_type == FormatType::Parquet { GATED.replace("f.*", "f.seq") } else { GATED.to_owned() };
+        let format = Format { format_type, csv: None, parquet: None };
+        let order = RunOrder { format, compression, ..room.order(&gated, staged) };
+        let context = room.context(order, 0);
         let cancel = context.cancel.clone();
         let run = tokio::spawn(export::run(context));
         at_the_gate(&room).await;
