@@ -20,7 +20,7 @@ make --no-print-directory generate-check
 
 step "unit tests"
 cargo test --release --locked --workspace --features $FEATURES --lib --bins
-(cd e2e/cluster && go test ./...)
+(cd e2e/cluster && CGO_ENABLED=0 go test -trimpath -buildvcs=false ./...)
 
 step "sql"
 sql/test.sh
