@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::api::{Api, DeleteParams};
 use pgexport_api::condition::{ConditionType, find};
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
-use pgexport_e2e::{Found, Gate, Lab, World, delete_at_once, eventually, kill_worker};
+use pgexport_e2e::{Found, Gate, Lab, World, delete_at_once, eventually, kill_worker, postgres_spec};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -205,6 +205,44 @@ async fn what_killed_workers_leave_is_removed() {
         assert_ne!(cleaned.message, "nothing was left");
     }
     world.remove(&names).await;
+}
+
+/// Runs whose turn has not come.
+#[tokio::test]
+async fn queued_runs_end_at_once() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "queued").await;
+    let namespace = &world.namespace;
+    let gate = Gate::close(&world.database).await;
+    // Limits count over all ExportJobs of a login: other tests' have another one.
+    let login = lab.peers.postgres.create_login("queued").await.unwrap();
+    let secret = [("password", login.password.as_str()), ("ca.crt", &lab.peers.postgres.ca_pem)];
+    namespace.secret("limited", &secret).await;
+    let mut postgres = postgres_spec(&lab.peers, &world.database.name);
+    postgres["user"] = json!(login.user);
+    postgres["passwordSecretRef"]["name"] = json!("limited");
+    let admin = world.database.admin().await.unwrap();
+    admin
+        .batch_execute(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}", login.user))
+        .await
+        .unwrap();
+    namespace.source("limited", json!({"postgres": postgres, "limits": {"maxRunningJobs": 1}})).await;
+    let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
+    let limited = json!({"sourceRef": {"name": "limited"}});
+    for name in ["first", "cancelled", "deleted"] {
+        namespace.job(name, World::export_where(&format!("{name}/"), &condition, limited.clone())).await;
+        let wanted = if name == "first" { Phase::Exporting } else { Phase::Queued };
+        let is_there = |job: &ExportJob| phase(job) == Some(wanted);
+        namespace.job_when(name, &format!("it is {wanted:?}"), 3 * MINUTE, is_there).await;
+    }
+    namespace.change("cancelled", json!({"cancel": true})).await;
+    let job = namespace.ended("cancelled", MINUTE).await;
+    assert_eq!(phase(&job), Some(Phase::Cancelled));
+    assert_eq!(world.found("cancelled/", &job).await, Found::Absent);
+    namespace.delete_job("deleted", MINUTE).await;
+    gate.open().await;
+    namespace.succeeded("first", 3 * MINUTE).await;
+    world.remove(&["first", "cancelled"]).await;
 }
 
 /// All that Helm installed together is deleted together.

@@ -4,11 +4,9 @@ use pgexport_api::condition::{ConditionType, Truth};
 use pgexport_api::report::{Delivered, Outcome};
 use pgexport_api::{Phase, Reason};
 
-use super::current;
 use super::draft::Draft;
 use super::supervise::delivered;
 use crate::event::Notice;
-use crate::export_job::child::Child;
 use crate::job::fact::JobFacts;
 
 /// Whether the run is to end now.
@@ -28,7 +26,7 @@ pub fn cancelled(draft: &mut Draft<'_>) {
         draft.reconciling("Cancelling", &format!("cancelling, since {why}: its pods are being stopped"));
         return;
     }
-    let message = format!("cancelled, since {why}: nothing was delivered");
+    let message = format!("cancelled, since {why}; had it delivered by then, that stays");
     draft.end(Phase::Cancelled);
     draft.set_stalled(Reason::Cancelled, &message);
     draft.condition(ConditionType::Failed, Truth::True, Reason::Cancelled.as_str(), &message);
@@ -37,10 +35,8 @@ pub fn cancelled(draft: &mut Draft<'_>) {
 
 /// What a pod said that had delivered before it was stopped.
 fn last_word<'a>(draft: &Draft<'a>) -> Option<(&'a JobFacts, &'a Delivered)> {
-    let runs = current(draft.prior).into_iter().flat_map(Child::runs);
-    let names: Vec<String> = runs.map(|run| draft.name(run)).collect();
     let observed = draft.observed;
-    observed.jobs.iter().filter(|job| names.contains(&job.name)).find_map(|job| match job.success() {
+    observed.jobs.iter().find_map(|job| match job.success() {
         Some(Outcome::Delivered(totals)) => Some((job, totals)),
         _ => None,
     })
