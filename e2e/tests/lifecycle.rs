@@ -245,11 +245,8 @@ async fn queued_runs_end_at_once() {
     world.remove(&["first", "cancelled"]).await;
 }
 
-/// All that Helm installed together is deleted together.
-#[tokio::test]
-async fn a_deletion_of_everything_at_once_does_not_hang() {
-    let lab = Lab::find().await;
-    let world = World::create(&lab, "uninstall").await;
+/// Begins a staged run `job`, and returns the gate that it waits at.
+async fn run_to_the_gate(world: &World<'_>) -> Gate {
     let gate = Gate::close(&world.database).await;
     let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
     world
@@ -258,6 +255,15 @@ async fn a_deletion_of_everything_at_once_does_not_hang() {
         .await;
     let waits = eventually(3 * MINUTE, async || (gate.waiting().await > 0).then_some(()));
     assert!(waits.await.is_some(), "no chunk came to the gate");
+    gate
+}
+
+/// All that Helm installed together is deleted together.
+#[tokio::test]
+async fn a_deletion_of_everything_at_once_does_not_hang() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "uninstall").await;
+    let gate = run_to_the_gate(&world).await;
     let parameters = DeleteParams::background();
     world.namespace.api::<ExportSource>().delete("db", &parameters).await.unwrap();
     world.namespace.api::<ExportSink>().delete("customer", &parameters).await.unwrap();
@@ -271,14 +277,7 @@ async fn a_deletion_of_everything_at_once_does_not_hang() {
 async fn a_namespace_goes_with_a_run_in_it() {
     let lab = Lab::find().await;
     let world = World::create(&lab, "namespace").await;
-    let gate = Gate::close(&world.database).await;
-    let condition = Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)");
-    world
-        .namespace
-        .job("job", World::export_where("x/", &condition, json!({"delivery": {"mode": "Staged"}})))
-        .await;
-    let waits = eventually(3 * MINUTE, async || (gate.waiting().await > 0).then_some(()));
-    assert!(waits.await.is_some(), "no chunk came to the gate");
+    let gate = run_to_the_gate(&world).await;
     let api: Api<NamespaceObject> = Api::all(lab.client.clone());
     api.delete(&world.namespace.name, &DeleteParams::background()).await.unwrap();
     let gone = eventually(4 * MINUTE, async || {
