@@ -196,6 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn records_hold_whole_rows_wherever_the_data_is_cut() {
+        const VALUE: usize = 400_000;
+        let shapes = [Some(Shape::Scalar(Scalar::Text)), Some(Shape::Scalar(Scalar::Int4))];
+        let rows = vec![vec![Some(vec![b'x'; VALUE]), Some(vec![0, 0, 0, 7])]; 20];
+        let data = framed(&rows, 0);
+        for piece in [1000, VALUE - 1, VALUE + 20, usize::MAX] {
+            let batches = batches(&format(FormatType::Parquet), &shapes, &data, piece);
+            let counts: Vec<_> = batches.iter().map(|batch| batch.rows).collect();
+            assert!(counts.len() > 1 && counts.iter().sum::<u64>() == 20, "{piece}: {counts:?}");
+        }
+    }
+
+    #[test]
     fn batches_end_with_rows_when_they_are_full() {
         let shapes = [Some(Shape::Scalar(Scalar::Text))];
         let rows = vec![vec![Some(vec![b'x'; BATCH_BYTES / 2])]; 5];

@@ -33,13 +33,21 @@ pub(super) struct ParquetRows {
     columns: Vec<Values>,
     rows: usize,
     bytes: usize,
+    /// Whether the rows are enough. Only a row's end tells, since a batch holds whole rows.
+    full: bool,
 }
 
 impl ParquetRows {
     pub(super) fn new(columns: &[Column], shapes: &[Option<Shape>]) -> Result<Self> {
         let values = shapes.iter().map(|shape| Values::new(&Kind::of(shape.as_ref())));
         let values = values.collect::<Result<_, _>>().map_err(failed)?;
-        Ok(Self { schema: Arc::new(schema(columns, shapes)), columns: values, rows: 0, bytes: 0 })
+        Ok(Self {
+            schema: Arc::new(schema(columns, shapes)),
+            columns: values,
+            rows: 0,
+            bytes: 0,
+            full: false,
+        })
     }
 
     /// The rows so far, if there are any.
@@ -49,6 +57,7 @@ impl ParquetRows {
         }
         let rows = std::mem::take(&mut self.rows) as u64;
         self.bytes = 0;
+        self.full = false;
         let columns = self.columns.iter_mut().map(Values::take).collect::<Result<_, _>>().map_err(failed)?;
         let records = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
         Ok(Some(Batch { data: Payload::Records(records), rows }))
@@ -91,9 +100,10 @@ impl Rows for ParquetRows {
 
     fn end_row(&mut self) {
         self.rows += 1;
+        self.full = self.bytes >= BATCH_BYTES || self.rows >= BATCH_ROWS;
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.rows >= BATCH_ROWS
+        self.full
     }
 }
