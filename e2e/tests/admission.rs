@@ -117,7 +117,9 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
     let lab = Lab::find().await;
     let namespace = Namespace::create(&lab, "immutable").await;
     let spec = job(dataset(), "JSON", json!({"parameters": [{"name": "p", "type": "int", "value": 1}]}));
-    namespace.create_object("ExportJob", "fixed", spec).await.unwrap();
+    for name in ["fixed", "ended"] {
+        namespace.create_object("ExportJob", name, spec.clone()).await.unwrap();
+    }
     namespace.create_object("ExportSink", "open", json!({"s3": s3()})).await.unwrap();
     namespace.create_object("ExportSource", "open", json!({"postgres": postgres()})).await.unwrap();
 
@@ -147,8 +149,8 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
         assert!(error.to_string().contains("spec.cancel cannot be taken back"), "{error}");
     }
     let end = |phase: &str| Patch::Merge(json!({"status": {"phase": phase}}));
-    jobs.patch_status("fixed", &PatchParams::default(), &end("Failed")).await.expect("it may end");
-    let error = jobs.patch_status("fixed", &PatchParams::default(), &end("Pending")).await.unwrap_err();
+    jobs.patch_status("ended", &PatchParams::default(), &end("Failed")).await.expect("it may end");
+    let error = jobs.patch_status("ended", &PatchParams::default(), &end("Pending")).await.unwrap_err();
     assert!(error.to_string().contains("an end is the end"), "{error}");
     let label = json!({"metadata": {"labels": {"team": "blue"}}});
     jobs.patch("fixed", &PatchParams::default(), &Patch::Merge(&label)).await.expect("labels may change");
