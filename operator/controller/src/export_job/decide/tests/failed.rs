@@ -1,0 +1,121 @@
+//! Attempts that failed, and what they are charged to.
+
+use super::*;
+
+#[test]
+fn a_permanent_failure_fails_at_once() {
+    let mut story = Story::exporting(job(&json!({})));
+    let mut syntax = failure(Reason::InvalidQuery, "syntax error at or near \"SELEC\"");
+    syntax.sql_state = Some("42601".to_owned());
+    story.fail(syntax);
+    story.after(5);
+    assert_eq!((story.status.phase, story.status.attempts), (Some(Phase::Failed), 1));
+    let error = story.status.last_error.clone().unwrap();
+    assert_eq!((error.reason, error.sql_state.as_deref()), (Reason::InvalidQuery, Some("42601")));
+    assert!(story.message().contains("SELEC") && story.message().contains("psql"), "{}", story.message());
+}
+
+#[test]
+fn transient_failures_use_up_the_attempts() {
+    let mut story = Story::exporting(job(
+        &json!({"retry": {"limit": 2, "backoff": {"initial": "10s", "factor": 2, "max": "5m"}}}),
+    ));
+    for (attempt, wait) in [(1, 10), (2, 20)] {
+        story.fail(failure(Reason::ConnectionLost, "the server closed the connection"));
+        let decision = story.after(1);
+        assert_eq!(reasons(&decision), ["Retrying"]);
+        assert_eq!((story.status.phase, story.stalled()), (Some(Phase::Pending), None));
+        let quiet = story.after(wait - 1);
+        assert_eq!((quiet.actions.len(), quiet.requeue), (0, Some(Duration::from_secs(1))));
+        let decision = story.after(1);
+        assert_eq!(story.status.attempts, attempt + 1);
+        story.create(&decision);
+        story.run();
+        story.after(1);
+    }
+    story.fail(failure(Reason::ConnectionLost, "the server closed the connection"));
+    story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Failed));
+    assert!(
+        story.message().starts_with("3 attempts (spec.retry.limit is 2) failed, the last one: "),
+        "{}",
+        story.message()
+    );
+}
+
+#[test]
+fn failures_of_the_environment_cost_no_attempt_but_time() {
+    let mut story = Story::exporting(job(&json!({"retry": {"limit": 0}})));
+    let begun = story.now;
+    let mut failures = 0;
+    while story.status.phase != Some(Phase::Failed) {
+        story.fail(failure(Reason::BucketNotFound, "bucket acme-bucket does not exist"));
+        let decision = story.after(1);
+        failures += 1;
+        if story.status.phase == Some(Phase::Failed) {
+            break;
+        }
+        assert_eq!((reasons(&decision), story.stalled()), (vec!["BucketNotFound"], Some("BucketNotFound")));
+        let wait = i64::try_from(decision.requeue.unwrap().as_secs()).unwrap();
+        let decision = story.after(wait);
+        story.create(&decision);
+        story.run();
+        story.after(1);
+    }
+    assert!(failures > 3, "{failures}");
+    let passed = story.now.duration_since(begun).as_mins();
+    assert!((15..=21).contains(&passed), "{passed} minutes");
+    assert!(
+        story.message().contains("bucket acme-bucket") && story.message().contains("spec.deadlines.start"),
+        "{}",
+        story.message()
+    );
+}
+
+#[test]
+fn a_transfer_is_repeated_without_the_export() {
+    let mut story = Story::exporting(job(&json!({"retry": {"limit": 1}})));
+    story.complete(Some(exported()));
+    let decision = story.after(1);
+    story.create(&decision);
+    story.run();
+    story.after(1);
+    story.fail(failure(Reason::StoreError, "503 Slow Down"));
+    let decision = story.after(1);
+    assert_eq!((reasons(&decision), story.status.phase), (vec!["Retrying"], Some(Phase::Transferring)));
+    let decision = story.after(10);
+    let expected = Action::EnsureJob(Child::transfer(1, 2));
+    assert!(decision.actions.contains(&expected), "{:?}", decision.actions);
+    assert_eq!((story.status.attempts, story.status.transfer_attempts), (1, 2));
+    assert!(is_true(&story.status.conditions, ConditionType::Exported));
+    story.create(&decision);
+    story.fail(failure(Reason::StoreError, "503 Slow Down"));
+    story.after(1);
+    assert_eq!(story.status.phase, Some(Phase::Failed));
+}
+
+#[test]
+fn disruptions_cost_no_retry_until_they_are_too_many() {
+    let mut spec = job(&json!({}));
+    spec.spec.retry.limit = 0;
+    let mut story = Story::exporting(spec);
+    for disruption in 1..=10_u32 {
+        story.last().pods = vec![PodFacts { disrupted: true, ..pod(ContainerState::Running) }];
+        story.after(1);
+        // By the time at which the Job has failed, only the successor is left, whose snapshot is gone.
+        story.fail(failure(Reason::SnapshotLost, "worker 0 was restarted"));
+        let decision = story.after(1);
+        if disruption == 10 {
+            break;
+        }
+        let failures = story.status.failures.clone().unwrap();
+        assert_eq!((failures.disruptions, failures.transient), (disruption, 0));
+        assert_eq!((story.status.phase, reasons(&decision)), (Some(Phase::Pending), vec!["Retrying"]));
+        let decision = story.after(6);
+        story.create(&decision);
+        story.run();
+        story.after(1);
+    }
+    assert_eq!(story.status.phase, Some(Phase::Failed));
+    assert_eq!(story.status.last_error.as_ref().unwrap().reason, Reason::DisruptedTooOften);
+}
