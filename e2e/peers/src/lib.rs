@@ -15,4 +15,4 @@ mod unique;
 pub use error::PeersError;
 pub use postgres::{Login, Postgres, TestDatabase};
 pub use record::Peers;
-pub use s3::{Account, OpenUpload, S3, StoredObject};
+pub use s3::{Account, OpenUpload, S3, StoredObject, WRITE_ONLY};

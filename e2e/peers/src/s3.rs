@@ -59,6 +59,9 @@ pub struct OpenUpload {
     pub upload_id: String,
 }
 
+/// What an account may do in a bucket that grants only writing, for [`S3::allow`].
+pub const WRITE_ONLY: [&str; 2] = ["s3:PutObject", "s3:AbortMultipartUpload"];
+
 impl S3 {
     /// The endpoint for processes of this machine.
     #[must_use]
@@ -192,8 +195,8 @@ impl S3 {
         Ok(uploads)
     }
 
-    /// Makes an account that owns no bucket and may touch only what it is given: see [`S3::give_bucket`], or put a
-    /// bucket policy whose principal is the account's access key.
+    /// Makes an account that owns no bucket and may touch only what it is given: see [`S3::give_bucket`] and
+    /// [`S3::allow`].
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -212,6 +215,25 @@ impl S3 {
     pub async fn give_bucket(&self, bucket: &str, account: &Account) -> Result<(), PeersError> {
         let arguments = ["change-bucket-owner", "--bucket", bucket, "--owner", &account.access_key];
         self.admin_tool(format!("giving {bucket} to {}", account.access_key), &arguments).await
+    }
+
+    /// Lets `account` do these actions in `bucket`, and nothing else. It takes the place of what others were let do there.
+    ///
+    /// # Errors
+    /// There is no such bucket or account, or the server cannot be reached.
+    pub async fn allow(&self, bucket: &str, account: &Account, actions: &[&str]) -> Result<(), PeersError> {
+        let policy = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"AWS": [account.access_key]},
+                "Action": actions,
+                "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+            }],
+        });
+        let put = self.client().put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await;
+        put.map_err(|error| failed(format!("letting {} into {bucket}", account.access_key), error))?;
+        Ok(())
     }
 
     async fn admin_tool(&self, action: String, arguments: &[&str]) -> Result<(), PeersError> {

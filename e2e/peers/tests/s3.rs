@@ -122,12 +122,7 @@ async fn an_account_touches_only_its_own_buckets() {
     put(&acme).await.unwrap();
     assert_eq!(refusal(put(&other).await), (403, "AccessDenied".to_owned()));
 
-    let policy = format!(
-        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":["{}"]}},
-           "Action":["s3:PutObject"],"Resource":["arn:aws:s3:::{bucket}/*"]}}]}}"#,
-        other.access_key
-    );
-    s3.client().put_bucket_policy().bucket(&bucket).policy(policy).send().await.unwrap();
+    s3.allow(&bucket, &other, &["s3:PutObject"]).await.unwrap();
     put(&other).await.unwrap();
     let read = s3.client_as(&other).get_object().bucket(&bucket).key("k").send().await;
     assert_eq!(refusal(read), (403, "AccessDenied".to_owned()), "the policy allows writing only");

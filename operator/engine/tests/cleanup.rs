@@ -14,16 +14,13 @@ use pgexport_engine::output::FileWriter;
 use pgexport_engine::progress::Progress;
 use pgexport_engine::staging::Staging;
 use pgexport_engine::store::{Put, PutMode, Store, Volumes};
-use pgexport_peers::Account;
+use pgexport_peers::{Account, WRITE_ONLY};
 use support::run::{Dataset, PATH, order, stage, transfer, transfer_counting};
-use support::{Backend, PREFIX, allow, noise, secrets};
+use support::{Backend, PREFIX, noise, secrets};
 use tokio_util::sync::CancellationToken;
 
 const TYPE: &str = "application/octet-stream";
 const ONE: &[Dataset<'static>] = &[("findings", &["{\"id\":1}\n", "{\"id\":2}\n"])];
-
-/// Rights that let a run deliver, and nothing be looked at.
-const WRITE: [&str; 2] = ["s3:PutObject", "s3:AbortMultipartUpload"];
 
 fn never() -> CancellationToken {
     CancellationToken::new()
@@ -171,7 +168,7 @@ async fn another_runs_delivery_at_the_location_stays() {
         put(store.as_ref(), &format!("{PATH}findings-00000-ffffffff-2.json")).await;
         let order = ours.cleanup();
         let cleaned = cleanup::run(&order, staging.secrets(), &sink.volumes(), &never()).await.unwrap();
-        assert_eq!(cleaned, Cleaned { objects: 1, uploads: 0, remains: None });
+        assert_eq!(cleaned, Cleaned { objects: 1, ..Cleaned::default() });
         assert_eq!(sink.visible().await, before);
         assert_eq!(staging.visible().await.len(), 6, "its staging is its own");
     }
@@ -202,15 +199,15 @@ async fn account(staging: &Backend, sink: &Backend, actions: &[&str]) -> Account
         unreachable!()
     };
     let account = peers.s3.create_account("writer").await.unwrap();
-    allow(peers, sink, &account, actions).await;
-    allow(peers, staging, &account, &["s3:*"]).await;
+    peers.s3.allow(sink, &account, actions).await.unwrap();
+    peers.s3.allow(staging, &account, &["s3:*"]).await.unwrap();
     account
 }
 
 #[tokio::test]
 async fn where_only_writing_is_allowed_it_is_told_what_may_be_left_and_how_to_let_it_be_removed() {
     let (staging, sink, order) = room(Backend::s3().await).await;
-    let account = account(&staging, &sink, &WRITE).await;
+    let account = account(&staging, &sink, &WRITE_ONLY).await;
     let none = Volumes::folders(BTreeMap::new());
     let clean = async |order: &RunOrder| {
         cleanup::run(&order.cleanup(), secrets(&account), &none, &never()).await.unwrap()
@@ -266,7 +263,7 @@ async fn what_may_be_listed_and_not_removed_is_told() {
 #[tokio::test]
 async fn a_transfer_that_has_delivered_leaves_no_mark() {
     let (staging, sink, order) = room(Backend::s3().await).await;
-    let account = account(&staging, &sink, &WRITE).await;
+    let account = account(&staging, &sink, &WRITE_ONLY).await;
     stage(&staging, &order, ONE).await;
     transfer(&order, &staging, &sink, &never()).await.unwrap();
     let none = Volumes::folders(BTreeMap::new());

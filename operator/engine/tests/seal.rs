@@ -14,8 +14,9 @@ use pgexport_api::report::Delivered;
 use pgexport_engine::Result;
 use pgexport_engine::manifest::{Arrival, Export, Manifest, Sealed, arrive};
 use pgexport_engine::store::{self, PutMode, Store, Volumes};
+use pgexport_peers::WRITE_ONLY;
 use support::run::{PATH, order, plan};
-use support::{Backend, allow, s3_target, secrets};
+use support::{Backend, s3_target, secrets};
 
 fn job(backend: &Backend, uid: &str, attempt: u32) -> RunOrder {
     let target = backend.target();
@@ -35,7 +36,7 @@ fn manifest(order: &RunOrder) -> Manifest {
 async fn write_only(backend: &Backend) -> Arc<dyn Store> {
     let Backend::S3 { peers, bucket } = backend else { unreachable!() };
     let account = peers.s3.create_account("writer").await.unwrap();
-    allow(peers, bucket, &account, &["s3:PutObject", "s3:AbortMultipartUpload"]).await;
+    peers.s3.allow(bucket, &account, &WRITE_ONLY).await.unwrap();
     let none = Volumes::folders(BTreeMap::new());
     store::open(&Target::S3(s3_target(peers, bucket)), secrets(&account), &none).unwrap()
 }

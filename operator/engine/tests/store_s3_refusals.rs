@@ -15,8 +15,8 @@ use pgexport_engine::output::FileWriter;
 use pgexport_engine::probe;
 use pgexport_engine::secret::{MemorySecrets, Secret, Secrets};
 use pgexport_engine::store::{self, Put, PutMode, Volumes};
-use pgexport_peers::{Account, Peers};
-use support::{Backend, PREFIX, allow, s3_target, secrets};
+use pgexport_peers::{Account, Peers, WRITE_ONLY};
+use support::{Backend, PREFIX, s3_target, secrets};
 
 /// Probes a bucket, and returns how that failed.
 async fn refusal(s3: S3, secrets: Arc<dyn Secrets>) -> Error {
@@ -94,7 +94,7 @@ async fn a_wrong_region_is_told() {
 async fn an_account_that_may_only_write_passes_as_sink_and_not_as_staging() {
     let Backend::S3 { peers, bucket } = Backend::s3().await else { unreachable!() };
     let account = peers.s3.create_account("writer").await.unwrap();
-    allow(&peers, &bucket, &account, &["s3:PutObject", "s3:AbortMultipartUpload"]).await;
+    peers.s3.allow(&bucket, &account, &WRITE_ONLY).await.unwrap();
     let mut sink =
         NamedSink { name: "acme".to_owned(), target: Target::S3(s3_target(&peers, &bucket)), staging: false };
     let none = Volumes::folders(BTreeMap::new());

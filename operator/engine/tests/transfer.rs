@@ -16,10 +16,11 @@ use pgexport_engine::secret::Secrets;
 use pgexport_engine::staging::Staging;
 use pgexport_engine::store::PutMode;
 use pgexport_engine::transfer;
+use pgexport_peers::WRITE_ONLY;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::run::{Dataset, PATH, STAGED, order, plan, stage, transfer, transfer_counting};
-use support::{Backend, PREFIX, allow, decompressed, secrets};
+use support::{Backend, PREFIX, decompressed, secrets};
 use tokio_util::sync::CancellationToken;
 
 const TWO: &[Dataset<'static>] =
@@ -257,8 +258,8 @@ async fn write_only(staging: &Backend, sink: &Backend) -> Arc<dyn Secrets> {
         unreachable!()
     };
     let account = peers.s3.create_account("writer").await.unwrap();
-    allow(peers, sink, &account, &["s3:PutObject", "s3:AbortMultipartUpload"]).await;
-    allow(peers, staging, &account, &["s3:*"]).await;
+    peers.s3.allow(sink, &account, &WRITE_ONLY).await.unwrap();
+    peers.s3.allow(staging, &account, &["s3:*"]).await.unwrap();
     secrets(&account)
 }
 

@@ -131,20 +131,6 @@ pub fn volumes(folder: &Path) -> Volumes {
     Volumes::folders(BTreeMap::from([(CLAIM.to_owned(), folder.to_owned())]))
 }
 
-/// Lets an account do these actions in a bucket, and nothing else.
-pub async fn allow(peers: &Peers, bucket: &str, account: &Account, actions: &[&str]) {
-    let policy = serde_json::json!({
-        "Version": "2012-10-17",
-        "Statement": [{
-            "Effect": "Allow",
-            "Principal": {"AWS": [account.access_key]},
-            "Action": actions,
-            "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
-        }],
-    });
-    peers.s3.client().put_bucket_policy().bucket(bucket).policy(policy.to_string()).send().await.unwrap();
-}
-
 /// What is in a file of any number of members or frames.
 pub fn decompressed(compression: Compression, file: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
