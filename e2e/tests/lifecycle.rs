@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
 use pgexport_api::condition::{ConditionType, find};
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
@@ -205,6 +206,66 @@ async fn what_killed_workers_leave_is_removed() {
         assert_ne!(cleaned.message, "nothing was left");
     }
     world.remove(&names).await;
+}
+
+/// What lies in the staging of an ExportJob.
+async fn staged(world: &World<'_>, name: &str) -> Vec<String> {
+    let folder = format!("{}/{name}/", world.namespace.name);
+    let objects = world.namespace.lab.peers.s3.list(&world.staging, &folder).await.unwrap();
+    objects.into_iter().map(|object| object.key).collect()
+}
+
+/// Creates a source that keeps what failed runs have staged.
+async fn keeping(world: &World<'_>, name: &str, retention: &str) -> Result<(), kube::Error> {
+    let spec = json!({
+        "postgres": postgres_spec(&world.namespace.lab.peers, &world.database.name),
+        "staging": {"sinkRef": {"name": "staging"}, "retention": {"onFailure": retention}},
+    });
+    world.namespace.create_object("ExportSource", name, spec).await.map(drop)
+}
+
+#[tokio::test]
+async fn what_a_failed_run_has_staged_is_kept_until_its_time_or_its_deletion() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "retention").await;
+    let namespace = &world.namespace;
+    let error = keeping(&world, "too-long", "9000h").await.unwrap_err().to_string();
+    assert!(error.contains("staging.retention.onFailure: at most 8760h (a year)"), "{error}");
+    for (name, retention) in [("short", "1m"), ("long", "24h")] {
+        keeping(&world, name, retention).await.unwrap();
+        let with = json!({
+            "sourceRef": {"name": name}, "delivery": {"mode": "Staged"}, "expect": {"minRows": 1_000_000_000},
+        });
+        namespace.job(name, World::export("x/", with)).await;
+        let is_kept = |job: &ExportJob| {
+            let conditions = job.status.clone().unwrap_or_default().conditions;
+            find(&conditions, ConditionType::CleanedUp).is_some_and(|cleaned| cleaned.reason == "StagingKept")
+        };
+        // The next one delivers to the same location: this one keeps nobody from it.
+        let status =
+            namespace.job_when(name, "its staging is kept", 3 * MINUTE, is_kept).await.status.unwrap();
+        assert_eq!(status.phase, Some(Phase::Failed));
+        let keys = staged(&world, name).await;
+        assert_eq!(keys.iter().filter(|key| key.contains("/chunks/")).count(), 3, "{keys:?}");
+        let kept = status.cleanup.unwrap().staging_kept.unwrap();
+        let message = find(&status.conditions, ConditionType::CleanedUp).unwrap().message.clone();
+        let folder = format!("s3://{}/{}/{name}/", world.staging, namespace.name);
+        for part in [folder, format!("{} objects", keys.len()), kept.until.0.to_string()] {
+            assert!(message.contains(&part), "{part:?} is not in: {message}");
+        }
+    }
+    namespace.delete_job("long", MINUTE).await;
+    assert_eq!(staged(&world, "long").await, Vec::<String>::new());
+
+    let until = namespace.get("short").await.status.unwrap().completion_time.unwrap().0 + MINUTE;
+    let is_over = |job: &ExportJob| job.finalizers().is_empty();
+    let job = namespace.job_when("short", "its staging is removed", 3 * MINUTE, is_over).await;
+    let status = job.status.unwrap();
+    let cleaned = find(&status.conditions, ConditionType::CleanedUp).unwrap();
+    assert_eq!((cleaned.status.as_str(), cleaned.reason.as_str()), ("True", "CleanedUp"), "{cleaned:?}");
+    assert!(status.cleanup.unwrap().start_time.0 >= until, "it went before its time");
+    assert_eq!(staged(&world, "short").await, Vec::<String>::new());
+    world.remove(&["short"]).await;
 }
 
 /// Runs whose turn has not come.

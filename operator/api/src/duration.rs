@@ -25,6 +25,14 @@ pub(crate) fn in_range(field: &str) -> serde_json::Value {
     })
 }
 
+/// The same of a field that may be nothing, too.
+pub(crate) fn up_to_a_year(field: &str) -> serde_json::Value {
+    serde_json::json!({
+        "rule": "duration(self) <= duration('8760h')",
+        "message": format!("{field}: at most 8760h (a year)")
+    })
+}
+
 /// Reads a duration without ever panicking, as kube's own reader does when a number is too large: one object that was
 /// stored before the schema forbade it would end the operator each time that it is listed.
 pub(crate) fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -71,6 +79,7 @@ fn parse_duration(text: &str) -> Option<StdDuration> {
 mod tests {
     use super::*;
     use crate::job::{Backoff, Deadlines};
+    use crate::source::Retention;
 
     #[test]
     fn durations_are_read_as_kubernetes_writes_them() {
@@ -86,6 +95,17 @@ mod tests {
         }
         let written = serde_json::to_value(Deadlines::default()).unwrap();
         assert_eq!(serde_json::from_value::<Deadlines>(written).unwrap(), Deadlines::default());
+    }
+
+    #[test]
+    fn a_retention_may_be_nothing_and_at_most_a_year() {
+        let read = |text: &str| {
+            let retention = serde_json::from_value::<Retention>(serde_json::json!({"onFailure": text}));
+            retention.ok().map(|retention| StdDuration::from(retention.on_failure.unwrap()))
+        };
+        assert_eq!(read("0s"), Some(StdDuration::ZERO));
+        assert_eq!(read("8760h"), Some(LONGEST));
+        assert_eq!(read("8761h"), None);
     }
 
     #[test]

@@ -65,6 +65,19 @@ pub struct Cleaned {
     /// What may be left, since the sink does not let it be seen or removed: where, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remains: Option<String>,
+    /// What lies in the staging and was to stay; absent where nothing lies there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// What a cleanup has left in the staging, as it was told to.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Objects.
+    pub objects: u64,
+    /// The folder that they lie in, as a URI.
+    pub location: String,
 }
 
 /// The totals of a staged export.

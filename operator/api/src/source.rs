@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::duration::{duration, in_range, read_optional_duration};
+use crate::duration::{duration, in_range, read_optional_duration, up_to_a_year};
 
 /// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -229,6 +229,21 @@ pub enum TlsMode {
 pub struct Staging {
     /// An ExportSink of type s3 in the same namespace.
     pub sink_ref: ObjectRef,
+    /// How long what is staged outlives its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// How long what is staged outlives its run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// How long its chunks stay after the end of a run that is Failed, for whoever wants to look at them, such as `72h`; with the
+    /// ExportJob they go before. A change counts for runs that end later. Default: `0s`, they go at once, as after any other
+    /// end.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_optional_duration")]
+    #[schemars(schema_with = "duration", extend("x-kubernetes-validations" = [up_to_a_year("staging.retention.onFailure")]))]
+    pub on_failure: Option<Duration>,
 }
 
 /// What was last observed of an `ExportSource`.

@@ -44,7 +44,7 @@ fn a_cleanup_removes_what_the_run_has_left_and_counts_it() {
     let ended = worker(folder.path(), &["cleanup", "--port", "0"]);
     assert!(ended.status.success(), "{ended:?}");
     let text = std::fs::read_to_string(folder.path().join("report")).unwrap();
-    let cleaned = Cleaned { objects: 2, uploads: 1, remains: None };
+    let cleaned = Cleaned { objects: 2, uploads: 1, ..Cleaned::default() };
     assert_eq!(Report::from_termination_message(&text), Some(Report::new(Outcome::Cleaned(cleaned))));
     let left: Vec<_> = std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["another.json"]);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+#[path = "cleanup/retention.rs"]
+mod retention;
 mod support;
 
 use std::collections::BTreeMap;

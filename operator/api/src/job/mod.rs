@@ -17,6 +17,7 @@ pub use parameter::{Parameter, ParameterError, ParameterValue};
 pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
 pub use status::{
     ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
+    StagingKept,
 };
 
 use kube::{CustomResource, KubeSchema};

@@ -229,6 +229,32 @@ pub struct Cleanup {
     /// When it was done, or given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// What is staged is kept for longer than the rest, by `staging.retention` of the ExportSource; absent where nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging_kept: Option<StagingKept>,
+}
+
+/// See [`Cleanup::staging_kept`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StagingKept {
+    /// Until when.
+    pub until: Time,
+    /// When the rest was removed, or given up: from then on other ExportJobs may deliver to the location.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location_free_time: Option<Time>,
+    /// What may be left of the rest: where, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
+}
+
+impl Cleanup {
+    /// Whether it has nothing to do any more at the location.
+    #[must_use]
+    pub fn is_location_free(&self) -> bool {
+        let kept = self.staging_kept.as_ref();
+        self.completion_time.is_some() || kept.is_some_and(|kept| kept.location_free_time.is_some())
+    }
 }
 
 /// A Kubernetes Job of the current attempt.

@@ -114,6 +114,21 @@ pub struct CleanupOrder {
     /// Where its chunks wait, where the delivery is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<NamedSink>,
+    /// Which part of it goes now.
+    #[serde(default, skip_serializing_if = "CleanupPart::is_everything")]
+    pub part: CleanupPart,
+}
+
+/// Which part of what a run has left is to be removed.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CleanupPart {
+    /// All of it.
+    #[default]
+    Everything,
+    /// All but the objects in the staging, which somebody may want to look at.
+    AllButStaged,
+    /// The objects in the staging, which were kept: the rest is gone already, and the location may be another run's by now.
+    Staged,
 }
 
 /// An ExportSource's name and connection.
@@ -232,7 +247,13 @@ impl RunOrder {
             DeliveryPath::Direct => None,
             DeliveryPath::Staged { staging } => Some(staging.clone()),
         };
-        CleanupOrder { run: self.run.clone(), sink: self.sink.clone(), path: self.path.clone(), staging }
+        CleanupOrder {
+            run: self.run.clone(),
+            sink: self.sink.clone(),
+            path: self.path.clone(),
+            staging,
+            part: CleanupPart::Everything,
+        }
     }
 
     /// Where chunks wait, as a URI, where the delivery is staged.
@@ -248,6 +269,13 @@ impl RunOrder {
     #[must_use]
     pub fn token(&self) -> String {
         crate::naming::token(&self.run.uid, self.run.attempt)
+    }
+}
+
+impl CleanupPart {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_everything(&self) -> bool {
+        *self == Self::Everything
     }
 }
 

@@ -95,6 +95,7 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         owner: owner.clone(),
         spec: &job.spec,
         attempts: decision.status.attempts,
+        cleanup_part: decide::cleanup_part(&decision.status),
         validated,
         image: &context.image,
     });

@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use pgexport_api::job::{ChildKind, ExportJobSpec};
-use pgexport_api::order::{DeliveryPath, Order, Task};
+use pgexport_api::order::{CleanupOrder, CleanupPart, DeliveryPath, Order, Task};
 
 use super::child::Child;
 use super::validate::Validated;
@@ -28,6 +28,8 @@ pub struct Rendering<'a> {
     pub spec: &'a ExportJobSpec,
     /// The attempts to export that were begun.
     pub attempts: u32,
+    /// What a cleanup is to remove now.
+    pub cleanup_part: CleanupPart,
     /// What is to be done.
     pub validated: &'a Validated,
     /// What pods run.
@@ -57,7 +59,8 @@ impl Rendering<'_> {
         let mut run = self.validated.order.clone();
         if child.kind == ChildKind::Cleanup {
             run.run.attempt = self.attempts;
-            return Order::new(Task::Cleanup(Box::new(run.cleanup())));
+            let cleanup = CleanupOrder { part: self.cleanup_part, ..run.cleanup() };
+            return Order::new(Task::Cleanup(Box::new(cleanup)));
         }
         run.run.attempt = child.attempt;
         Order::new(Task::Run(Box::new(run)))
@@ -152,6 +155,7 @@ mod tests {
             owner: job.controller_owner_ref(&()).map(crate::job::apply::blocking).unwrap(),
             spec: &job.spec,
             attempts: 1,
+            cleanup_part: CleanupPart::Everything,
             validated: &validated,
             image,
         };

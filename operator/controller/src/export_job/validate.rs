@@ -1,12 +1,13 @@
 //! From an ExportJob and what it refers to, to an order that can be carried out, or to the reason why not. No I/O.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use pgexport_api::condition::{self, Condition, ConditionType};
 use pgexport_api::order::{DeliveryPath, Input, Order, Refusal, RunOrder, Task, resolve};
-use pgexport_api::{ExportJob, ExportJobSpec, ExportSink, ExportSource, Reason};
+use pgexport_api::{ExportJob, ExportJobSpec, ExportSink, ExportSource, ExportSourceSpec, Reason};
 
 use super::dereference::{Reference, References};
 use crate::job::mount::Mounts;
@@ -23,6 +24,8 @@ pub struct Validated {
     pub transfer_mounts: Mounts,
     /// What pods that clean up see.
     pub cleanup_mounts: Mounts,
+    /// How long what is staged is kept when the run has failed; nothing where it is not staged.
+    pub staging_retention: Duration,
     /// Whether what it refers to is ready.
     pub readiness: Readiness,
 }
@@ -104,7 +107,16 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
         DeliveryPath::Staged { .. } => transfer_mounts.clone(),
     };
     let readiness = readiness(source, sink, needed_staging);
-    Ok(Validated { order, export_mounts, transfer_mounts, cleanup_mounts, readiness })
+    let staging_retention = match &order.delivery {
+        DeliveryPath::Direct => Duration::ZERO,
+        DeliveryPath::Staged { .. } => retention_on_failure(&source.spec),
+    };
+    Ok(Validated { order, export_mounts, transfer_mounts, cleanup_mounts, staging_retention, readiness })
+}
+
+fn retention_on_failure(source: &ExportSourceSpec) -> Duration {
+    let retention = source.staging.as_ref().and_then(|staging| staging.retention?.on_failure);
+    retention.map_or(Duration::ZERO, Duration::from)
 }
 
 fn found<'a, K>(

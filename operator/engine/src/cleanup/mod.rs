@@ -1,7 +1,8 @@
 //! Removes what a run that has ended has left, in its staging and at its location. What is delivered stays, and so does
 //! whatever is not this run's.
 //!
-//! It may be run at any time after the run's pods have ended, and again: it looks at what is there, and ends the same.
+//! It may be run at any time after the run's pods have ended, and again: it looks at what is there, and ends the same. What
+//! is staged may be left for a later one, which removes nothing else.
 
 mod choice;
 mod token;
@@ -9,9 +10,9 @@ mod token;
 use std::sync::Arc;
 
 use pgexport_api::naming::short_uid;
-use pgexport_api::order::CleanupOrder;
+use pgexport_api::order::{CleanupOrder, CleanupPart};
 use pgexport_api::reason::Reason;
-use pgexport_api::report::{Cleaned, truncate};
+use pgexport_api::report::{Cleaned, Kept, truncate};
 use pgexport_failpoint as failpoint;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -53,23 +54,24 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
         Some(staging) => {
             let store = store::open(&staging.target, Arc::clone(&secrets), volumes)?;
             let mut sweep = Sweep::new(store.as_ref(), &folder, uid);
-            let marks = sweep.staging().await?;
+            let staged = sweep.staging(order.part).await?;
             remains.extend(sweep.end(&mut cleaned));
+            cleaned.kept = staged.kept;
             failpoint::hit("cleanup::staging_removed", uid).await;
-            Some((store, marks))
+            Some((store, staged.marks))
         }
     };
+    if order.part != CleanupPart::Staged {
+        let may_hold =
+            staging.as_ref().is_none_or(|(_, marks)| marks.as_ref().is_none_or(|marks| !marks.is_empty()));
+        let sink = store::open(&order.sink.target, secrets, volumes)?;
+        let mut sweep = Sweep::new(sink.as_ref(), &order.path, uid);
+        sweep.location(order).await?;
+        failpoint::hit("cleanup::location_cleaned", uid).await;
+        remains.extend(sweep.end(&mut cleaned).filter(|_| may_hold));
+    }
     // The marks of transfers tell whether anything can be left at the location: they go when it has been looked at.
-    let may_hold =
-        staging.as_ref().is_none_or(|(_, marks)| marks.as_ref().is_none_or(|marks| !marks.is_empty()));
-
-    let sink = store::open(&order.sink.target, secrets, volumes)?;
-    let mut sweep = Sweep::new(sink.as_ref(), &order.path, uid);
-    sweep.location(order).await?;
-    failpoint::hit("cleanup::location_cleaned", uid).await;
-    remains.extend(sweep.end(&mut cleaned).filter(|_| may_hold));
-
-    if let Some((store, Some(marks))) = staging {
+    if let (Some((store, Some(marks))), None) = (staging, &cleaned.kept) {
         let mut sweep = Sweep::new(store.as_ref(), &folder, uid);
         sweep.remove(marks).await?;
         remains.extend(sweep.end(&mut cleaned));
@@ -78,6 +80,15 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
         cleaned.remains = Some(truncate(&remains.join(". "), MAX_REMAINS).to_owned());
     }
     Ok(cleaned)
+}
+
+/// What is in the staging after a sweep.
+#[derive(Debug, Default)]
+struct Staged {
+    /// The marks of transfers; `None` where they cannot be seen.
+    marks: Option<Vec<String>>,
+    /// All objects, where they stay.
+    kept: Option<Kept>,
 }
 
 /// Removing from one store, below one folder.
@@ -121,14 +132,21 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Removes all but the marks of transfers, and returns these; `None` where they cannot be seen.
-    async fn staging(&mut self) -> Result<Option<Vec<String>>> {
+    /// Removes all but the marks of transfers, or only what nobody can look at: unfinished uploads.
+    async fn staging(&mut self, part: CleanupPart) -> Result<Staged> {
         self.give_up_uploads(|_| true).await?;
         let listed = self.store.list(self.folder).await;
-        let Some(keys) = self.unless_refused(listed)? else { return Ok(None) };
-        let (marks, keys) = keys.into_iter().partition(|key| staging::is_mark(key, self.folder));
-        self.remove(keys).await?;
-        Ok(Some(marks))
+        let Some(keys) = self.unless_refused(listed)? else { return Ok(Staged::default()) };
+        let objects = keys.len() as u64;
+        let (marks, keys): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| staging::is_mark(key, self.folder));
+        let mut staged = Staged { marks: Some(marks), kept: None };
+        if part != CleanupPart::AllButStaged {
+            self.remove(keys).await?;
+        } else if objects > 0 {
+            staged.kept = Some(Kept { objects, location: self.store.uri(self.folder) });
+        }
+        Ok(staged)
     }
 
     /// Removes what the run has left where it delivers.

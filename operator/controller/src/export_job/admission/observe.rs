@@ -8,6 +8,7 @@ use kube::api::{Api, ListParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
+use pgexport_api::job::Cleanup;
 use pgexport_api::order::RunOrder;
 use pgexport_api::source::Limits;
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
@@ -144,9 +145,9 @@ fn by_name<K: Resource>(objects: Vec<K>) -> BTreeMap<(String, String), K> {
         .collect()
 }
 
-/// Whether it has ended, and what it has left is removed.
+/// Whether it has ended, and what it has left at its location is removed.
 fn is_over(job: &ExportJob) -> bool {
     let Some(status) = &job.status else { return false };
-    let is_clean = status.cleanup.as_ref().is_none_or(|cleanup| cleanup.completion_time.is_some());
+    let is_clean = status.cleanup.as_ref().is_none_or(Cleanup::is_location_free);
     status.phase.is_some_and(Phase::is_terminal) && is_clean
 }

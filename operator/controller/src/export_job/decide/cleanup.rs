@@ -5,18 +5,19 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{ConditionType, Truth};
 use pgexport_api::job::{Backoff, ChildKind, Cleanup};
+use pgexport_api::order::CleanupPart;
 use pgexport_api::report::{Cleaned, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
 use super::draft::{Draft, RECHECK, SOON, after, human_duration, signed};
-use super::{Action, pending};
+use super::{Action, pending, retention};
 use crate::event::Notice;
 use crate::export_job::child::Child;
 use crate::job::fact::{JobFacts, JobState};
 use crate::job::failure::{self, sentence};
 
-/// How long after the end it begins, at the soonest.
-const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
+/// How long after it became due it begins, at the soonest.
+pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// How long it is tried.
 const BUDGET: SignedDuration = SignedDuration::from_hours(1);
 /// How long a deletion waits for it.
@@ -34,6 +35,7 @@ pub fn under_way(cleanup: Option<&Cleanup>) -> Option<Child> {
 
 /// Removes what the run has left, or goes on with it. The phase is terminal.
 pub fn clean_up(draft: &mut Draft<'_>) {
+    retention::come_due(draft);
     let child = under_way(draft.status.cleanup.as_ref());
     let name = child.map(|child| draft.name(child));
     draft.stop_all_but(name.as_deref());
@@ -64,8 +66,8 @@ pub fn clean_up(draft: &mut Draft<'_>) {
     } else {
         draft.wake_in(SOON);
     }
-    if draft.status.cleanup.as_ref().is_some_and(|cleanup| cleanup.completion_time.is_none()) {
-        draft.wake_at(deadline);
+    if let Some(cleanup) = draft.status.cleanup.clone().filter(|cleanup| cleanup.completion_time.is_none()) {
+        draft.wake_at(self::deadline(draft, &cleanup));
     }
 }
 
@@ -86,6 +88,7 @@ fn due(draft: &mut Draft<'_>) -> Cleanup {
         attempts: 0,
         next_attempt_time: Some(Time(after(draft.now, FIRST_WAIT))),
         completion_time: None,
+        staging_kept: None,
     }
 }
 
@@ -153,6 +156,7 @@ fn ensure(draft: &mut Draft<'_>, child: Child) {
         blocked(draft, refusal.reason, &refusal.message);
         return;
     }
+    retention::plan(draft, validated);
     if let Some(said) = &draft.observed.refused {
         blocked(draft, Reason::PodNotStarted, &format!("Job {name} cannot be created: {said}"));
     }
@@ -166,19 +170,37 @@ fn blocked(draft: &mut Draft<'_>, reason: Reason, message: &str) {
 }
 
 fn done(draft: &mut Draft<'_>, cleanup: Cleanup, job: &JobFacts, cleaned: &Cleaned) {
-    if let Some(remains) = &cleaned.remains {
-        let reason = Reason::PartialOutputRemains.as_str();
-        draft.condition(ConditionType::CleanedUp, Truth::False, reason, remains);
-        draft.tell(Notice::warning(reason, remains).about(&job.name));
-    } else {
-        let message = match (cleaned.objects, cleaned.uploads) {
+    let former = cleanup.staging_kept.as_ref().and_then(|kept| kept.remains.clone());
+    let kept = cleaned.kept.as_ref().filter(|_| retention::part(&cleanup) == CleanupPart::AllButStaged).map(
+        |kept| {
+            let what = format!("what is staged ({} objects at {})", kept.objects, kept.location);
+            retention::told(&cleanup, &what)
+        },
+    );
+    let remains: Vec<String> = [former, cleaned.remains.clone()].into_iter().flatten().collect();
+    let is_kept = kept.is_some();
+    let (truth, reason, message) = if remains.is_empty() {
+        let removed = match (cleaned.objects, cleaned.uploads) {
             (0, 0) => "nothing was left".to_owned(),
             (objects, uploads) => format!("objects removed: {objects}, uploads given up: {uploads}"),
         };
-        draft.condition(ConditionType::CleanedUp, Truth::True, "CleanedUp", &message);
-        draft.tell(Notice::normal("CleanedUp", message).about(&job.name));
+        match kept {
+            Some(kept) => (Truth::False, "StagingKept", format!("{kept}. Of the rest: {removed}")),
+            None => (Truth::True, "CleanedUp", removed),
+        }
+    } else {
+        let parts: Vec<String> = remains.iter().cloned().chain(kept).collect();
+        (Truth::False, Reason::PartialOutputRemains.as_str(), parts.join(". "))
+    };
+    draft.condition(ConditionType::CleanedUp, truth, reason, &message);
+    let notice =
+        if remains.is_empty() { Notice::normal(reason, message) } else { Notice::warning(reason, message) };
+    draft.tell(notice.about(&job.name));
+    if is_kept {
+        retention::wait(draft, cleanup, cleaned.remains.clone());
+    } else {
+        complete(draft, cleanup);
     }
-    complete(draft, cleanup);
 }
 
 fn failed(draft: &mut Draft<'_>, cleanup: Cleanup, job: &JobFacts, failure: &Failure) {
@@ -214,22 +236,39 @@ fn give_up(draft: &mut Draft<'_>, cleanup: Cleanup) {
     let status = &draft.status;
     let why = pgexport_api::condition::find(&status.conditions, ConditionType::CleanedUp)
         .map_or("", |condition| condition.message.as_str());
-    let places: Vec<&str> =
-        [status.staging.as_deref(), status.location.as_deref()].into_iter().flatten().collect();
-    let message = format!(
+    let (staging, location) = (status.staging.as_deref(), status.location.as_deref());
+    let part = retention::part(&cleanup);
+    let places = match part {
+        CleanupPart::Everything => [staging, location],
+        CleanupPart::AllButStaged => [None, location],
+        CleanupPart::Staged => [staging, None],
+    };
+    let places: Vec<&str> = places.into_iter().flatten().collect();
+    let given_up = format!(
         "what the run has left at {} could not be removed in time ({why}): {}",
         places.join(" and "),
         Reason::CleanupGivenUp.hint()
     );
+    let former = cleanup.staging_kept.as_ref().and_then(|kept| kept.remains.clone());
+    let kept = (part == CleanupPart::AllButStaged).then(|| retention::told(&cleanup, "what is staged"));
+    let message = [former, Some(given_up.clone()), kept].into_iter().flatten().collect::<Vec<_>>().join(". ");
     let reason = Reason::CleanupGivenUp.as_str();
     draft.condition(ConditionType::CleanedUp, Truth::False, reason, &message);
     draft.tell(Notice::warning(reason, message));
     draft.stop_all_but(None);
-    complete(draft, cleanup);
+    if part == CleanupPart::AllButStaged {
+        retention::wait(draft, cleanup, Some(given_up));
+    } else {
+        complete(draft, cleanup);
+    }
 }
 
 fn complete(draft: &mut Draft<'_>, cleanup: Cleanup) {
-    draft.status.cleanup =
-        Some(Cleanup { next_attempt_time: None, completion_time: Some(Time(draft.now)), ..cleanup });
+    draft.status.cleanup = Some(Cleanup {
+        next_attempt_time: None,
+        completion_time: Some(Time(draft.now)),
+        staging_kept: None,
+        ..cleanup
+    });
     draft.act(Action::Release);
 }

@@ -10,6 +10,7 @@ mod draft;
 mod failed;
 mod pending;
 mod progress;
+mod retention;
 #[cfg(test)]
 mod simulation;
 mod supervise;
@@ -20,7 +21,7 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgexport_api::order::Refusal;
+use pgexport_api::order::{CleanupPart, Refusal};
 use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
 use super::admission::Admission;
@@ -150,6 +151,12 @@ pub fn current(prior: &ExportJobStatus) -> Option<Child> {
         Phase::Pending | Phase::Queued | Phase::Suspended => None,
         Phase::Succeeded | Phase::Failed | Phase::Cancelled => cleanup::under_way(prior.cleanup.as_ref()),
     }
+}
+
+/// What a Job that cleans up is to remove now.
+#[must_use]
+pub fn cleanup_part(status: &ExportJobStatus) -> CleanupPart {
+    status.cleanup.as_ref().map_or_else(CleanupPart::default, retention::part)
 }
 
 /// Decides. `now` is in whole seconds, as the API keeps times.

@@ -2,17 +2,19 @@
 //! an operator that dies between writing and acting, and clocks that run on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
+use pgexport_api::condition::{ConditionType, is_true};
 use pgexport_api::job::ChildKind;
-use pgexport_api::report::{Cleaned, Delivered, Exported, Outcome};
+use pgexport_api::report::{Cleaned, Delivered, Exported, Kept, Outcome};
 use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::export_job::dereference::Reference;
-use crate::export_job::fixture::{UID, created, direct, job, references};
+use crate::export_job::fixture::{UID, created, direct, job, references, source};
 use crate::export_job::validate::validate;
 use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
 use crate::job::failure::failure;
@@ -75,10 +77,16 @@ struct World {
     deleting: Option<Timestamp>,
     guarded: bool,
     now: Timestamp,
+    /// How many seconds what a failed run has staged is kept.
+    retention: u32,
+    /// What the Jobs that clean up were made for.
+    parts: BTreeMap<String, CleanupPart>,
+    has_staged: bool,
+    location_is_clean: bool,
 }
 
 impl World {
-    fn new(job: ExportJob) -> Self {
+    fn new(job: ExportJob, retention: u32) -> Self {
         let status = ExportJobStatus::default();
         Self {
             job,
@@ -90,14 +98,19 @@ impl World {
             deleting: None,
             guarded: false,
             now: created(),
+            retention,
+            parts: BTreeMap::new(),
+            has_staged: false,
+            location_is_clean: false,
         }
     }
 
     fn decide(&self, status: &ExportJobStatus) -> Decision {
         let mut references = references();
-        if !self.references {
-            references.source = Reference::Missing;
-        }
+        let retention = json!({"onFailure": format!("{}s", self.retention)});
+        let source = source(&json!({"spec": {"staging": {"retention": retention}}}));
+        references.source =
+            if self.references { Reference::Found(Arc::new(source)) } else { Reference::Missing };
         let verdict = validate("exports", &self.job, &references);
         let subject = Subject {
             name: "acme-findings",
@@ -166,7 +179,7 @@ impl World {
         self.status = stored;
         if acts {
             for action in decision.actions {
-                self.act(&action);
+                self.act(&action)?;
             }
         }
         let live =
@@ -185,13 +198,18 @@ impl World {
         Ok(decision.requeue)
     }
 
-    fn act(&mut self, action: &Action) {
+    fn act(&mut self, action: &Action) -> Result<(), TestCaseError> {
         match action {
             Action::EnsureJob(child) => {
                 let name = child.name("acme-findings", UID);
                 let direct = self.job.spec.workers == 1;
                 let fresh = JobFacts { direct, ..fresh(name.clone(), self.now) };
                 if !self.jobs.contains_key(&name) {
+                    match child.kind {
+                        ChildKind::Cleanup => self.begin_cleanup(&name)?,
+                        ChildKind::Export => self.has_staged |= !direct,
+                        ChildKind::Transfer => {}
+                    }
                     self.made.push(name.clone());
                     self.jobs.insert(name, fresh);
                 }
@@ -203,6 +221,33 @@ impl World {
                 self.jobs.remove(name);
             }
         }
+        Ok(())
+    }
+
+    /// Notes what a Job that cleans up is made for, and checks that it is time for that.
+    fn begin_cleanup(&mut self, name: &str) -> Result<(), TestCaseError> {
+        let part = cleanup_part(&self.status);
+        if part != CleanupPart::AllButStaged && self.status.phase == Some(Phase::Failed) && self.has_staged {
+            let completed = self.status.completion_time.as_ref().unwrap().0;
+            let is_over = self.now >= completed + SignedDuration::from_secs(self.retention.into());
+            prop_assert!(is_over || self.deleting.is_some(), "what is staged goes before its time");
+        }
+        if part == CleanupPart::Staged {
+            let kept = self.status.cleanup.as_ref().and_then(|cleanup| cleanup.staging_kept.as_ref());
+            let is_given_up = kept.is_some_and(|kept| kept.remains.is_some());
+            prop_assert!(self.location_is_clean || is_given_up, "the location is forgotten");
+        }
+        self.parts.insert(name.to_owned(), part);
+        Ok(())
+    }
+
+    /// The newest Job, which cleans up, has done its work. Returns its report.
+    fn clean(&mut self, name: &str) -> Cleaned {
+        let part = self.parts[name];
+        self.location_is_clean |= part != CleanupPart::Staged;
+        self.has_staged &= part == CleanupPart::AllButStaged;
+        let kept = Kept { objects: 3, location: "s3://staging-bucket/from-us/exports/".to_owned() };
+        Cleaned { kept: self.has_staged.then_some(kept), ..Cleaned::default() }
     }
 
     /// Whether it has ended, and nothing keeps it from being deleted.
@@ -238,13 +283,18 @@ impl World {
             | Step::PodIsDisrupted
             | Step::Completes { .. }
             | Step::Fails(_)
-            | Step::BeginsToFail(_) => {
-                if let Some(job) = self.newest() {
-                    happen(job, step, now);
-                }
-            }
+            | Step::BeginsToFail(_) => self.happen(step, now),
         }
         Ok(())
+    }
+
+    fn happen(&mut self, step: Step, now: Timestamp) {
+        let Some(name) = self.newest().map(|job| job.name.clone()) else { return };
+        let is_cleaned = matches!(step, Step::Completes { .. }) && self.parts.contains_key(&name);
+        let cleaned = is_cleaned.then(|| self.clean(&name)).unwrap_or_default();
+        if let Some(job) = self.newest() {
+            happen(job, step, now, cleaned);
+        }
     }
 
     /// From here on, Jobs end within a minute, one way or another, and the clock follows what was asked for.
@@ -253,6 +303,11 @@ impl World {
         let begun = self.now;
         for round in 0..2000 {
             if self.is_over() {
+                let is_cleaned = is_true(&self.status.conditions, ConditionType::CleanedUp);
+                prop_assert!(
+                    !is_cleaned || self.location_is_clean && !self.has_staged,
+                    "it is not cleaned up"
+                );
                 return Ok(());
             }
             let hangs = self.deleting.is_some() && self.now > begun + SignedDuration::from_mins(30);
@@ -261,15 +316,13 @@ impl World {
             self.now += SignedDuration::try_from(wait).unwrap();
             let now = self.now;
             let good = ends[round % ends.len()];
-            if let Some(job) = self.newest()
-                && now >= job.created + SignedDuration::from_mins(1)
-            {
+            if self.newest().is_some_and(|job| now >= job.created + SignedDuration::from_mins(1)) {
                 let step = if good {
                     Step::Completes { with_report: true }
                 } else {
                     Step::Fails(Reason::ConnectionLost)
                 };
-                happen(job, step, now);
+                self.happen(step, now);
             }
         }
         Err(TestCaseError::fail(format!("it never ends: {:#?}", self.status)))
@@ -294,7 +347,7 @@ fn fresh(name: String, now: Timestamp) -> JobFacts {
     }
 }
 
-fn happen(job: &mut JobFacts, step: Step, now: Timestamp) {
+fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) {
     let ended = |outcome: Option<Outcome>| {
         pod(ContainerState::Ended(Ended {
             exit_code: Some(0),
@@ -319,7 +372,7 @@ fn happen(job: &mut JobFacts, step: Step, now: Timestamp) {
         Step::Completes { with_report } => {
             job.state = JobState::Complete;
             let outcome = if job.name.contains("-0b0c1d2e-c") {
-                Outcome::Cleaned(Cleaned::default())
+                Outcome::Cleaned(cleaned)
             } else if job.name.contains("-0b0c1d2e-e") && !job.direct {
                 exported(now)
             } else {
@@ -377,12 +430,13 @@ proptest! {
     fn every_history_keeps_the_invariants_and_ends(
         is_direct in any::<bool>(),
         limit in 0_u32..4,
+        retention in prop_oneof![Just(0_u32), 1_u32..30, 1_u32..20_000],
         history in proptest::collection::vec(steps(), 0..60),
         ends in proptest::collection::vec(any::<bool>(), 1..8),
     ) {
         let mut spec = if is_direct { direct() } else { job(&json!({})) };
         spec.spec.retry.limit = limit;
-        let mut world = World::new(spec);
+        let mut world = World::new(spec, retention);
         for step in history {
             world.step(step)?;
         }

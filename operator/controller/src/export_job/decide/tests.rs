@@ -3,6 +3,7 @@
 mod end;
 mod failed;
 mod pending;
+mod retention;
 mod start;
 mod supervise;
 mod suspend;

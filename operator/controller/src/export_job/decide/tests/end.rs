@@ -6,7 +6,7 @@ use super::*;
 
 impl Story {
     /// The Job of the cleanup that a decision asks for ends with this report.
-    fn clean(&mut self, decision: &Decision, cleaned: Cleaned) -> Decision {
+    pub(super) fn clean(&mut self, decision: &Decision, cleaned: Cleaned) -> Decision {
         assert!(
             matches!(decision.actions.as_slice(), [Action::EnsureJob(child)] if child.kind == ChildKind::Cleanup),
             "{:?}",
@@ -17,22 +17,22 @@ impl Story {
         self.after(5)
     }
 
-    fn cleaned_up(&self) -> (&str, &str) {
+    pub(super) fn cleaned_up(&self) -> (&str, &str) {
         let condition = find(&self.status.conditions, ConditionType::CleanedUp).expect("a condition");
         (condition.status.as_str(), condition.reason.as_str())
     }
 
     /// Everything that was made is gone: deleted, or collected.
-    fn forget_jobs(&mut self) {
+    pub(super) fn forget_jobs(&mut self) {
         self.jobs.clear();
     }
 }
 
-fn removed() -> Cleaned {
-    Cleaned { objects: 12, uploads: 1, remains: None }
+pub(super) fn removed() -> Cleaned {
+    Cleaned { objects: 12, uploads: 1, ..Cleaned::default() }
 }
 
-fn deletes_all(decision: &Decision) -> bool {
+pub(super) fn deletes_all(decision: &Decision) -> bool {
     !decision.actions.is_empty()
         && decision.actions.iter().all(|action| matches!(action, Action::DeleteJob { .. }))
 }
