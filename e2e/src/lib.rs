@@ -23,7 +23,7 @@ pub use fault::{delete_at_once, evict, kill_controller, kill_worker};
 pub use gate::Gate;
 pub use lab::Lab;
 pub use leftover::Leftovers;
-pub use manifest::{job, postgres_spec, s3_spec};
+pub use manifest::{job, postgres_spec, s3_secret, s3_spec};
 pub use namespace::Namespace;
 pub use network::inside_network;
 pub use operator::{SYSTEM, change_controller, controller, controller_ready};

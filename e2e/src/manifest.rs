@@ -30,7 +30,8 @@ pub fn s3_spec(peers: &Peers, bucket: &str, prefix: &str) -> Value {
 }
 
 /// The keys of a Secret for an S3 account.
-pub(crate) fn s3_secret(account: &Account) -> [(&'static str, &str); 2] {
+#[must_use]
+pub fn s3_secret(account: &Account) -> [(&'static str, &str); 2] {
     [("AWS_ACCESS_KEY_ID", &account.access_key), ("AWS_SECRET_ACCESS_KEY", &account.secret_key)]
 }
 
