@@ -1,13 +1,15 @@
 //! Properties of decisions over random histories: Jobs that run, end, fail, vanish and hang, references that come and go,
 //! an operator that dies between writing and acting, and clocks that run on.
 
+mod child;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use pgexport_api::condition::{ConditionType, is_true};
 use pgexport_api::job::ChildKind;
-use pgexport_api::report::{Cleaned, Delivered, Exported, Kept, Outcome};
+use pgexport_api::report::{Cleaned, Kept};
 use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
 use proptest::prelude::*;
 use serde_json::json;
@@ -16,13 +18,12 @@ use super::*;
 use crate::export_job::dereference::Reference;
 use crate::export_job::fixture::{UID, created, direct, job, references, source};
 use crate::export_job::validate::validate;
-use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
-use crate::job::failure::failure;
-use crate::job::trouble::Trouble;
+use crate::job::fact::JobState;
+use child::{fresh, happen};
 
 /// What happens to the newest Job, or around it.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub enum Step {
     Reconcile,
     DieBeforeActing,
     Wait(u16),
@@ -81,8 +82,14 @@ struct World {
     retention: u32,
     /// What the Jobs that clean up were made for.
     parts: BTreeMap<String, CleanupPart>,
-    has_staged: bool,
-    location_is_clean: bool,
+    left: Left,
+}
+
+/// What the runs of its attempts have left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Left {
+    staged: bool,
+    at_location: bool,
 }
 
 impl World {
@@ -100,8 +107,7 @@ impl World {
             now: created(),
             retention,
             parts: BTreeMap::new(),
-            has_staged: false,
-            location_is_clean: false,
+            left: Left::default(),
         }
     }
 
@@ -207,8 +213,9 @@ impl World {
                 if !self.jobs.contains_key(&name) {
                     match child.kind {
                         ChildKind::Cleanup => self.begin_cleanup(&name)?,
-                        ChildKind::Export => self.has_staged |= !direct,
-                        ChildKind::Transfer => {}
+                        ChildKind::Export if direct => self.left.at_location = true,
+                        ChildKind::Export => self.left.staged = true,
+                        ChildKind::Transfer => self.left.at_location = true,
                     }
                     self.made.push(name.clone());
                     self.jobs.insert(name, fresh);
@@ -227,7 +234,7 @@ impl World {
     /// Notes what a Job that cleans up is made for, and checks that it is time for that.
     fn begin_cleanup(&mut self, name: &str) -> Result<(), TestCaseError> {
         let part = cleanup_part(&self.status);
-        if part != CleanupPart::AllButStaged && self.status.phase == Some(Phase::Failed) && self.has_staged {
+        if part != CleanupPart::AllButStaged && self.status.phase == Some(Phase::Failed) && self.left.staged {
             let completed = self.status.completion_time.as_ref().unwrap().0;
             let is_over = self.now >= completed + SignedDuration::from_secs(self.retention.into());
             prop_assert!(is_over || self.deleting.is_some(), "what is staged goes before its time");
@@ -235,7 +242,7 @@ impl World {
         if part == CleanupPart::Staged {
             let kept = self.status.cleanup.as_ref().and_then(|cleanup| cleanup.staging_kept.as_ref());
             let is_given_up = kept.is_some_and(|kept| kept.remains.is_some());
-            prop_assert!(self.location_is_clean || is_given_up, "the location is forgotten");
+            prop_assert!(!self.left.at_location || is_given_up, "the location is forgotten");
         }
         self.parts.insert(name.to_owned(), part);
         Ok(())
@@ -244,10 +251,10 @@ impl World {
     /// The newest Job, which cleans up, has done its work. Returns its report.
     fn clean(&mut self, name: &str) -> Cleaned {
         let part = self.parts[name];
-        self.location_is_clean |= part != CleanupPart::Staged;
-        self.has_staged &= part == CleanupPart::AllButStaged;
+        self.left.at_location &= part == CleanupPart::Staged;
+        self.left.staged &= part == CleanupPart::AllButStaged;
         let kept = Kept { objects: 3, location: "s3://staging-bucket/from-us/exports/".to_owned() };
-        Cleaned { kept: self.has_staged.then_some(kept), ..Cleaned::default() }
+        Cleaned { kept: self.left.staged.then_some(kept), ..Cleaned::default() }
     }
 
     /// Whether it has ended, and nothing keeps it from being deleted.
@@ -291,7 +298,7 @@ impl World {
     fn happen(&mut self, step: Step, now: Timestamp) {
         let Some(name) = self.newest().map(|job| job.name.clone()) else { return };
         let is_cleaned = matches!(step, Step::Completes { .. }) && self.parts.contains_key(&name);
-        let cleaned = is_cleaned.then(|| self.clean(&name)).unwrap_or_default();
+        let cleaned = if is_cleaned { self.clean(&name) } else { Cleaned::default() };
         if let Some(job) = self.newest() {
             happen(job, step, now, cleaned);
         }
@@ -304,10 +311,7 @@ impl World {
         for round in 0..2000 {
             if self.is_over() {
                 let is_cleaned = is_true(&self.status.conditions, ConditionType::CleanedUp);
-                prop_assert!(
-                    !is_cleaned || self.location_is_clean && !self.has_staged,
-                    "it is not cleaned up"
-                );
+                prop_assert!(!is_cleaned || self.left == Left::default(), "left: {:?}", self.left);
                 return Ok(());
             }
             let hangs = self.deleting.is_some() && self.now > begun + SignedDuration::from_mins(30);
@@ -327,100 +331,6 @@ impl World {
         }
         Err(TestCaseError::fail(format!("it never ends: {:#?}", self.status)))
     }
-}
-
-fn fresh(name: String, now: Timestamp) -> JobFacts {
-    JobFacts {
-        uid: format!("uid-of-{name}"),
-        created: now,
-        state: JobState::Active,
-        deleting: None,
-        direct: false,
-        workers: 1,
-        order_sha256: None,
-        image: None,
-        pods: vec![pod(ContainerState::Waiting(None))],
-        trouble: None,
-        progress: None,
-        namespace_is_going: false,
-        name,
-    }
-}
-
-fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) {
-    let ended = |outcome: Option<Outcome>| {
-        pod(ContainerState::Ended(Ended {
-            exit_code: Some(0),
-            out_of_memory: false,
-            at: Some(now),
-            outcome,
-            note: None,
-        }))
-    };
-    let failed = |reason: Reason| vec![ended(Some(Outcome::Failed(failure(reason, "it failed"))))];
-    match step {
-        Step::PodStarts => {
-            job.trouble = None;
-            job.pods = vec![pod(ContainerState::Running)];
-        }
-        Step::PodHangs => {
-            job.pods = vec![pod(ContainerState::Waiting(None))];
-            job.trouble =
-                Some(Trouble { reason: Reason::ImagePullFailed, message: "no such image".to_owned() });
-        }
-        Step::PodIsDisrupted => job.pods.iter_mut().for_each(|pod| pod.disrupted = true),
-        Step::Completes { with_report } => {
-            job.state = JobState::Complete;
-            let outcome = if job.name.contains("-0b0c1d2e-c") {
-                Outcome::Cleaned(cleaned)
-            } else if job.name.contains("-0b0c1d2e-e") && !job.direct {
-                exported(now)
-            } else {
-                delivered(now)
-            };
-            job.pods = if with_report { vec![ended(Some(outcome))] } else { Vec::new() };
-        }
-        Step::Fails(reason) => {
-            job.state = JobState::Failed { reason: "PodFailurePolicy".to_owned() };
-            job.pods = failed(reason);
-        }
-        Step::BeginsToFail(reason) => {
-            job.state = JobState::Failing { since: now, reason: "PodFailurePolicy".to_owned() };
-            job.pods = failed(reason);
-            job.pods.push(pod(ContainerState::Running));
-        }
-        _ => {}
-    }
-}
-
-fn pod(container: ContainerState) -> PodFacts {
-    PodFacts {
-        name: "pod".to_owned(),
-        uid: "pod-uid".to_owned(),
-        index: Some(0),
-        container,
-        deleting: None,
-        disrupted: false,
-        started: None,
-        address: None,
-    }
-}
-
-fn exported(now: Timestamp) -> Outcome {
-    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: Some(now) })
-}
-
-fn delivered(now: Timestamp) -> Outcome {
-    Outcome::Delivered(Delivered {
-        chunks: 8,
-        manifest: "s3://acme-bucket/_manifest.json".to_owned(),
-        manifest_sha256: "ab".to_owned(),
-        files: 1,
-        rows: 100,
-        bytes: 5000,
-        snapshot_time: Some(now),
-        already: false,
-    })
 }
 
 proptest! {
