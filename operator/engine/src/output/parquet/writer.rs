@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// What comes from the writer is collected in pieces of this size: a whole row group comes at once.
 const PIECE: usize = 1 << 20;
+/// A column whose different values have more bytes than this in a row group is not worth a dictionary: finding that out costs
+/// a look-up for each value until then.
+const DICTIONARY: usize = 128 * 1024;
 
 /// Writes a Parquet file to memory, from where it is taken piece by piece. That holds one row group, encoded.
 pub(in crate::output) struct ParquetWriter(ArrowWriter<Pieces>);
@@ -32,6 +35,7 @@ impl ParquetWriter {
         let group = usize::try_from(parquet.row_group_bytes.bytes()).unwrap_or(usize::MAX);
         let mut properties = WriterProperties::builder()
             .set_compression(compression)
+            .set_dictionary_page_size_limit(DICTIONARY)
             .set_max_row_group_bytes(Some(group))
             .set_max_row_group_row_count(None);
         if is_part {
