@@ -155,7 +155,8 @@ pub struct Postgres {
     /// How the connection is protected.
     #[serde(default)]
     pub tls: Tls,
-    /// Settings (GUCs) that are SET in every export transaction, such as `statement_timeout: 2h` or `work_mem: 64MB`.
+    /// Settings (GUCs) that are SET in every export transaction, such as `statement_timeout: 2h` or `work_mem: 64MB`. `jit`
+    /// is off unless it stands here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("self.all(k, size(k) <= 63 && size(self[k]) <= 1024)").message("settings: names have at most 63 characters, values at most 1024"))]

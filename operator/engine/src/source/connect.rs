@@ -32,6 +32,9 @@ const MIN_VERSION: i32 = 140_000;
 /// word leaves no query behind.
 const CONNECTION_CHECK: &str =
     "SELECT pg_catalog.set_config('client_connection_check_interval', '10s', false)";
+/// Compiling what runs once a chunk, or asks a catalog, takes the server longer than it saves: half a second of its time was
+/// seen for one question. A source's settings may turn it on.
+const NO_JIT: &str = "SELECT pg_catalog.set_config('jit', 'off', false)";
 
 const GREETING: &str = "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
        pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(), pg_catalog.pg_postmaster_start_time()";
@@ -164,6 +167,7 @@ impl Connector {
     async fn set(&self, session: &Session) -> Result<()> {
         // Not every platform that a server runs on can do it; then a query ends when it next writes.
         let _ = session.client().query_typed(CONNECTION_CHECK, &[]).await;
+        session.query(Stage::Connect, "turning JIT compilation off", NO_JIT, &[]).await?;
         for (name, value) in &self.postgres.settings {
             if setting::is_pinned(name) {
                 let message =
