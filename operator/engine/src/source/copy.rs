@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
 use futures::{Stream, StreamExt as _};
 use pgexport_api::job::Format;
 use pgexport_api::reason::Reason;
 use tokio_postgres::CopyOutStream;
 
+use super::encoding::Encoding;
 use super::error::Stage;
 use super::session::Session;
 use super::snapshot::Importer;
@@ -44,7 +44,7 @@ impl Importer {
         let statement = copy_statement(query, format, &dataset.shapes);
         let starting = Box::pin(async move { session.client().copy_out(&statement).await });
         let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes)?;
-        Ok(CopyStream { session, spent, outlet, state: State::New(starting), piece: Bytes::new(), encoder })
+        Ok(CopyStream { session, spent, outlet, state: State::New(starting, Box::new(encoder)) })
     }
 }
 
@@ -53,48 +53,40 @@ pub struct CopyStream<'a> {
     session: &'a Session,
     /// See [`Importer::spent`].
     spent: &'a AtomicBool,
-    outlet: &'a mut Outlet,
+    /// See [`Importer::outlet`].
+    outlet: &'a mut Option<Outlet>,
     state: State<'a>,
-    /// What has not been encoded of the last piece.
-    piece: Bytes,
-    encoder: Encoder,
 }
 
 type Starting<'a> = Pin<Box<dyn Future<Output = Result<CopyOutStream, tokio_postgres::Error>> + Send + 'a>>;
 
 enum State<'a> {
     /// Not begun.
-    New(Starting<'a>),
+    New(Starting<'a>, Box<Encoder>),
     /// The server plans, and computes its first rows.
-    Starting(Starting<'a>),
+    Starting(Starting<'a>, Encoding),
     /// Rows come out of the outlet. The client sees none, and tells the end.
-    Running(Pin<Box<CopyOutStream>>),
+    Running(Pin<Box<CopyOutStream>>, Encoding),
     /// No more come than are there.
-    Draining,
+    Draining(Encoding),
     /// All is over.
     Ended,
 }
 
 impl CopyStream<'_> {
-    /// Ends the stream; the importer lives on only after a whole copy.
-    fn end(&mut self, whole: bool) {
+    /// Ends the stream; the importer lives on only after a whole copy, with the outlet for the next one.
+    fn end(&mut self, outlet: Option<Outlet>) {
         self.state = State::Ended;
-        self.outlet.set_open(false);
         self.session.set_busy(false);
-        self.spent.store(!whole, Relaxed);
-    }
-
-    /// Encodes the piece, or enough of it for a batch.
-    fn encode(&mut self) -> Result<Option<Batch>> {
-        let mut piece = &*self.piece;
-        let batch = self.encoder.push(&mut piece);
-        let left = if batch.is_ok() { piece.len() } else { 0 };
-        self.piece.advance(self.piece.len() - left);
-        batch
+        self.spent.store(outlet.is_none(), Relaxed);
+        if let Some(outlet) = &outlet {
+            outlet.set_open(false);
+        }
+        *self.outlet = outlet;
     }
 
     fn failed(&mut self, error: tokio_postgres::Error) -> Error {
-        self.end(false);
+        self.end(None);
         self.session.error(error, Stage::Run, DOING)
     }
 }
@@ -105,29 +97,32 @@ impl<'a> Stream for CopyStream<'a> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this: &mut CopyStream<'a> = &mut self;
         loop {
-            if !this.piece.is_empty() {
-                // After an error of ours the server goes on sending: dropping the stream cancels it.
-                if let Some(batch) = this.encode().transpose() {
-                    return Poll::Ready(Some(batch));
-                }
-            }
             match &mut this.state {
-                State::New(_) => {
+                State::New(..) => {
+                    let Some(outlet) = this.outlet.take() else {
+                        let error = Error::new(Reason::InternalError, "a connection copies twice at once");
+                        return Poll::Ready(Some(Err(error)));
+                    };
                     this.session.set_busy(true);
                     this.spent.store(true, Relaxed);
-                    this.outlet.set_open(true);
-                    if let State::New(starting) = std::mem::replace(&mut this.state, State::Ended) {
-                        this.state = State::Starting(starting);
+                    outlet.set_open(true);
+                    if let State::New(starting, encoder) = std::mem::replace(&mut this.state, State::Ended) {
+                        this.state = State::Starting(starting, Encoding::start(outlet, *encoder));
                     }
                 }
-                State::Starting(starting) => match ready!(starting.as_mut().poll(context)) {
-                    Ok(rows) => this.state = State::Running(Box::pin(rows)),
+                State::Starting(starting, _) => match ready!(starting.as_mut().poll(context)) {
+                    Ok(rows) => {
+                        if let State::Starting(_, encoding) = std::mem::replace(&mut this.state, State::Ended)
+                        {
+                            this.state = State::Running(Box::pin(rows), encoding);
+                        }
+                    }
                     Err(error) => return Poll::Ready(Some(Err(this.failed(error)))),
                 },
-                State::Running(rows) => {
-                    if let Poll::Ready(Some(piece)) = this.outlet.poll_next(context) {
-                        this.piece = piece;
-                        continue;
+                State::Running(rows, encoding) => {
+                    // After an error of ours the server goes on sending: dropping the stream cancels it.
+                    if let Poll::Ready(Some(batch)) = encoding.poll_next(context) {
+                        return Poll::Ready(Some(batch));
                     }
                     match ready!(rows.poll_next_unpin(context)) {
                         Some(Ok(_)) => {
@@ -135,17 +130,32 @@ impl<'a> Stream for CopyStream<'a> {
                             return Poll::Ready(Some(Err(error)));
                         }
                         Some(Err(error)) => return Poll::Ready(Some(Err(this.failed(error)))),
-                        None => this.state = State::Draining,
+                        None => {
+                            encoding.end();
+                            if let State::Running(_, encoding) =
+                                std::mem::replace(&mut this.state, State::Ended)
+                            {
+                                this.state = State::Draining(encoding);
+                            }
+                        }
                     }
                 }
-                State::Draining => {
-                    if let Some(piece) = this.outlet.next_ready() {
-                        this.piece = piece;
-                        continue;
+                State::Draining(encoding) => {
+                    match ready!(encoding.poll_next(context)) {
+                        Some(Ok(batch)) => return Poll::Ready(Some(Ok(batch))),
+                        Some(Err(error)) => {
+                            this.end(None);
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        None => {}
                     }
-                    let last = this.encoder.finish();
-                    this.end(last.is_ok());
-                    return Poll::Ready(last.transpose());
+                    let outlet = ready!(encoding.poll_outlet(context));
+                    let (outlet, error) = match outlet {
+                        Ok(outlet) => (Some(outlet), None),
+                        Err(error) => (None, Some(error)),
+                    };
+                    this.end(outlet);
+                    return Poll::Ready(error.map(Err));
                 }
                 State::Ended => return Poll::Ready(None),
             }
@@ -155,9 +165,8 @@ impl<'a> Stream for CopyStream<'a> {
 
 impl Drop for CopyStream<'_> {
     fn drop(&mut self) {
-        if matches!(self.state, State::Starting(_) | State::Running(_)) {
+        if matches!(self.state, State::Starting(..) | State::Running(..)) {
             self.session.cancel_soon();
-            self.outlet.close();
         }
     }
 }

@@ -3,6 +3,7 @@
 mod connect;
 mod copy;
 mod dial;
+mod encoding;
 pub mod error;
 mod fresh;
 pub mod load;

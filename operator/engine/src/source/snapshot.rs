@@ -106,8 +106,8 @@ pub struct Importer {
     pub(super) application_name: String,
     /// Whether a copy failed or was dropped midway, so that its transaction is of no use any more.
     pub(super) spent: AtomicBool,
-    /// Where the rows of a copy come out.
-    pub(super) outlet: Outlet,
+    /// Where the rows of a copy come out; none while one is under way.
+    pub(super) outlet: Option<Outlet>,
 }
 
 impl Importer {
@@ -118,7 +118,7 @@ impl Importer {
             .take()
             .ok_or_else(|| Error::new(Reason::InternalError, "a session has two importers"))?;
         let application_name = application_name.to_owned();
-        Ok(Self { session, application_name, spent: AtomicBool::new(false), outlet })
+        Ok(Self { session, application_name, spent: AtomicBool::new(false), outlet: Some(outlet) })
     }
 
     /// Connects, and begins a transaction with the snapshot.

@@ -26,7 +26,7 @@ const PIECES: usize = 2;
 const HEAD: usize = 5;
 const COPY_DATA: u8 = b'd';
 
-/// Where the rows come out.
+/// Where the rows come out. Dropped, what still comes is thrown away.
 #[derive(Debug)]
 pub(super) struct Outlet {
     open: Arc<AtomicBool>,
@@ -39,15 +39,9 @@ impl Outlet {
         self.open.store(open, Relaxed);
     }
 
-    /// The next piece. `None`: the connection is over.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.pieces.poll_recv(context)
-    }
-
-    /// Throws away what still comes.
-    pub(super) fn close(&mut self) {
-        self.pieces.close();
-        while self.next_ready().is_some() {}
+    /// The next piece. `None`: the connection is over. A wait that is given up loses none.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        self.pieces.recv().await
     }
 
     /// A piece that is there already. When the client has told the end of a COPY, all of its pieces are.
@@ -274,7 +268,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use futures::future::poll_fn;
     use futures::stream;
     use proptest::prelude::*;
     use tokio::io::AsyncReadExt as _;
@@ -300,7 +293,7 @@ mod tests {
             seen
         });
         let mut rows = Vec::new();
-        while let Some(piece) = poll_fn(|context| outlet.poll_next(context)).await {
+        while let Some(piece) = outlet.next().await {
             assert!(piece.len() < 3 * PIECE, "{}", piece.len());
             rows.extend_from_slice(&piece);
         }
