@@ -18,7 +18,10 @@ COLUMNS = """id, seq, tenant_id, severity::text, status, title, description, sco
   CASE WHEN array_ndims(tags) = 1 THEN tags END AS tags, attributes, first_seen, seen_at, CASE WHEN isfinite(due) THEN due END AS due,
   fixed, cvss, risk, fingerprint, host(source_ip) AS source_ip"""
 FORMATS = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet"}
+LIMIT = "the limit: COPY BINARY to nowhere"
 PEERS = {
+    LIMIT: ("psql.py", ["csv", "ndjson", "parquet"]),
+    "psql \\copy, one stream": ("psql.py", ["csv", "ndjson"]),
     "DuckDB": ("duckdb_scan.py", ["csv", "ndjson", "parquet"]),
     "ADBC, pyarrow": ("adbc.py", ["parquet"]),
     "connectorx, pyarrow": ("connectorx_read.py", ["parquet"]),
@@ -70,7 +73,7 @@ def main():
                 for name, (script, formats) in PEERS.items():
                     if form in formats:
                         script = ROOT / "bench" / "peer" / script
-                        commands[name] = [interpreter, script, form, TABLE, out, str(args.parallelism)]
+                        commands[name] = [interpreter, script, "limit" if name == LIMIT else form, TABLE, out, str(args.parallelism)]
                 for name, command in commands.items():
                     out.mkdir()
                     taken = measure(command)
