@@ -36,6 +36,6 @@ e2e/lab.sh up
 while IFS= read -r line; do export "${line?}"; done < <(e2e/lab.sh env)
 
 step "integration and end-to-end tests"
-cargo test --release --locked --workspace --features $FEATURES --test '*'
+e2e/integration.sh
 
 step "all tests passed"
