@@ -7,15 +7,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use crate::{ExportJob, ExportSink, ExportSource};
+use crate::{ExportJob, ExportSchedule, ExportSink, ExportSource};
 
 /// The fields of an ExportJob's spec that may change.
 const MUTABLE: [&str; 2] = ["suspend", "cancel"];
 
+/// What an ExportSchedule fills in, or what would make its template useless.
+const NOT_IN_TEMPLATE: [&str; 3] = ["scheduled", "window", "cancel"];
+
 /// All CustomResourceDefinitions, as they are installed.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [ExportSource::crd(), ExportSink::crd(), ExportJob::crd()].into_iter().map(finish).collect()
+    [ExportSource::crd(), ExportSink::crd(), ExportJob::crd(), ExportSchedule::crd()]
+        .into_iter()
+        .map(finish)
+        .collect()
 }
 
 /// What derives cannot say.
@@ -30,11 +36,24 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             if let Some(status) = at(schema, &["status"]) {
                 status.default = Some(JSON(json!({"observedGeneration": -1})));
             }
-            if crd.spec.names.kind == "ExportJob" {
-                make_immutable(schema);
-            }
-            if let Some(parameter) = at(schema, &["spec", "parameters"]) {
-                parameter.one_of = Some(["value", "values", "isNull"].map(required).into());
+            match crd.spec.names.kind.as_str() {
+                "ExportJob" => {
+                    make_immutable(schema);
+                    if let Some(parameter) = at(schema, &["spec", "parameters"]) {
+                        remove(parameter, &["valueFrom"]);
+                        parameter.one_of = Some(["value", "values", "isNull"].map(required).into());
+                    }
+                }
+                "ExportSchedule" => {
+                    if let Some(spec) = at(schema, &["spec", "jobTemplate", "spec"]) {
+                        remove(spec, &NOT_IN_TEMPLATE);
+                    }
+                    if let Some(parameter) = at(schema, &["spec", "jobTemplate", "spec", "parameters"]) {
+                        parameter.one_of =
+                            Some(["value", "values", "isNull", "valueFrom"].map(required).into());
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -79,6 +98,12 @@ fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSON
     at(items, rest)
 }
 
+fn remove(schema: &mut JSONSchemaProps, fields: &[&str]) {
+    if let Some(properties) = schema.properties.as_mut() {
+        properties.retain(|field, _| !fields.contains(&field.as_str()));
+    }
+}
+
 fn required(field: &str) -> JSONSchemaProps {
     JSONSchemaProps { required: Some(vec![field.to_owned()]), ..JSONSchemaProps::default() }
 }
@@ -115,10 +140,28 @@ mod tests {
         let text = serde_json::to_string(&all()).unwrap();
         assert_eq!(
             text.matches("\"oneOf\"").count(),
-            1,
+            2,
             "a documented enum variant turned an enum into oneOf"
         );
         assert!(!text.contains("\"anyOf\""), "an untagged or nullable type turned into anyOf");
+    }
+
+    #[test]
+    fn a_template_has_what_a_schedule_leaves_to_it_and_a_job_what_is_resolved() {
+        let crds = all();
+        let properties = |kind: &str, path: &[&str]| {
+            let mut crd = crds.iter().find(|crd| crd.spec.names.kind == kind).unwrap().clone();
+            let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+            let fields = at(schema, path).unwrap().properties.clone().unwrap();
+            fields.into_keys().collect::<Vec<String>>()
+        };
+        let template = properties("ExportSchedule", &["spec", "jobTemplate", "spec"]);
+        let mut job = properties("ExportJob", &["spec"]);
+        job.retain(|field| !NOT_IN_TEMPLATE.contains(&field.as_str()));
+        assert_eq!(template, job);
+        let in_template = properties("ExportSchedule", &["spec", "jobTemplate", "spec", "parameters"]);
+        let in_job = properties("ExportJob", &["spec", "parameters"]);
+        assert!(in_template.contains(&"valueFrom".to_owned()) && !in_job.contains(&"valueFrom".to_owned()));
     }
 
     #[test]

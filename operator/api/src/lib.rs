@@ -14,13 +14,16 @@ pub mod order;
 pub mod progress;
 pub mod reason;
 pub mod report;
+pub mod schedule;
 pub mod sink;
 pub mod size;
 pub mod source;
+pub mod time_zone;
 
 pub use condition::{Condition, ConditionType};
 pub use job::{ExportJob, ExportJobSpec, ExportJobStatus, Phase};
 pub use reason::{Class, Reason};
+pub use schedule::{ExportSchedule, ExportScheduleSpec, ExportScheduleStatus};
 pub use sink::{ExportSink, ExportSinkSpec};
 pub use source::{ExportSource, ExportSourceSpec};
 

@@ -14,6 +14,10 @@ pub const ATTEMPT_LABEL: &str = "pgexport.dev/attempt";
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pgexport");
 /// The annotation that asks for a probe now; any new value does.
 pub const PROBE_REQUEST_ANNOTATION: &str = "pgexport.dev/probe-requested-at";
+/// The label that names the ExportSchedule that an ExportJob was made by.
+pub const SCHEDULE_LABEL: &str = "pgexport.dev/schedule";
+/// The annotation with the `runNow.token` that an ExportJob was made for.
+pub const RUN_NOW_ANNOTATION: &str = "pgexport.dev/run-now-token";
 
 /// The label that Velero gives to what it restores. It restores no status: such an ExportJob would run again.
 pub const RESTORED_LABEL: &str = "velero.io/restore-name";

@@ -93,6 +93,8 @@ reasons! {
     ConnectionLimit = Environment, "lower chunking.parallelism in a new ExportJob, or raise spec.limits.maxConnections of the ExportSource";
     /// The replica lags too far behind, or too many sessions are at work, by the ExportSource's limits.
     DatabaseBusy = Environment, "wait until the database is calmer, or raise the limit of the ExportSource that the message names";
+    /// A transaction is open that began before the end of the ExportJob's window, and may bring rows that belong to it.
+    WindowNotSettled = Environment, "end the transaction that the message tells of, or wait for it; let window.settleDelay of the ExportSchedule be longer than transactions last";
     /// The login is a superuser, or may run programs or read or write files of the server.
     PrivilegedLogin = Environment, "use a login that may only read, or set spec.allowPrivilegedLogin of the ExportSource";
     /// An object that the ExportJob, ExportSource or ExportSink names does not exist.

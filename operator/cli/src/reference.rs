@@ -94,9 +94,9 @@ fn fields(page: &mut String, schema: &JSONSchemaProps, prefix: &str) {
     }
 }
 
-/// Kubernetes' own types are documented by Kubernetes.
+/// Kubernetes' own types are documented by Kubernetes, and what a schedule makes where that is.
 fn is_own(path: &str) -> bool {
-    !["conditions", "podTemplate.resources", "podTemplate.tolerations"].contains(&path)
+    !["conditions", "podTemplate.resources", "podTemplate.tolerations", "jobTemplate.spec"].contains(&path)
 }
 
 fn type_name(schema: &JSONSchemaProps) -> String {

@@ -137,6 +137,7 @@ impl Room {
             format: Format { format_type: FormatType::Json, csv: None, parquet: None },
             compression: Compression::None,
             files: Files { layout: if staged { Layout::Single } else { Layout::PerChunk }, name: None },
+            window: None,
             if_exists: IfExists::Fail,
             workers: if staged { 2 } else { 1 },
             parallelism: 4,

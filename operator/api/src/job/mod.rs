@@ -5,6 +5,7 @@ mod dataset;
 mod format;
 mod parameter;
 mod policy;
+mod scheduled;
 mod status;
 
 pub use chunking::{
@@ -13,8 +14,9 @@ pub use chunking::{
 };
 pub use dataset::{Dataset, Expect};
 pub use format::{Compression, Csv, Files, Format, FormatType, Layout, Parquet, ParquetCompression};
-pub use parameter::{Parameter, ParameterError, ParameterValue};
+pub use parameter::{Parameter, ParameterError, ParameterValue, ValueFrom, WindowEdge};
 pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
+pub use scheduled::{Scheduled, Window};
 pub use status::{
     ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
     StagingKept,
@@ -67,8 +69,9 @@ pub struct ExportJobSpec {
     pub source_ref: ObjectRef,
     /// The ExportSink to deliver to.
     pub sink_ref: ObjectRef,
-    /// Folder below the sink's prefix. Placeholders: `{namespace}`, `{job}`, `{uid}`, `{date}` (2026-11-23) and `{time}`
-    /// (134501), both of the ExportJob's creation in UTC.
+    /// Folder below the sink's prefix. Placeholders: `{namespace}`, `{job}`, `{uid}`, `{schedule}`, `{date}` (2026-11-23) and
+    /// `{time}` (134501). Date and time are those for which an ExportSchedule made the ExportJob, in the schedule's time zone;
+    /// without a schedule those of the ExportJob's creation, in UTC.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.endsWith('/') && !self.startsWith('/') && !('..' in self.split('/')) && !('.' in self.split('/')) && !self.contains('//')")
         .message("path: a relative path that ends with '/', without '//', '.' and '..'"))]
@@ -111,6 +114,13 @@ pub struct ExportJobSpec {
     /// What the pods of this job ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// Which schedule made it, and for when. ExportSchedules fill it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
+    /// The span of time whose rows the run delivers, where its queries select such by its parameters. The export begins when no
+    /// transaction is open that began before its end, and it stands in the manifest. ExportSchedules with windows fill it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// Whether the run is to pause: its pods end, and no clock runs. Under consistency Snapshot the attempt begins anew
     /// afterwards; it costs no retry. This may be changed at any time.
     #[serde(default)]

@@ -30,6 +30,29 @@ pub struct Parameter {
     /// SQL's NULL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
+    /// A value that is known when the run is due. Only in an ExportSchedule's `jobTemplate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<ValueFrom>,
+}
+
+/// See [`Parameter::value_from`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueFrom {
+    /// Start, which belongs to the run's window, or End, which does not: `seen_at >= :start AND seen_at < :end`. Choose the type
+    /// `timestamptz`.
+    pub window: WindowEdge,
+}
+
+/// See [`ValueFrom::window`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum WindowEdge {
+    Start,
+    End,
 }
 
 /// OpenAPI has no structural schema for "string, number or boolean", and CEL does not see a field without a type: what
@@ -77,6 +100,14 @@ pub enum ParameterError {
         /// The parameter's name.
         name: String,
     },
+    /// `valueFrom`, which only a schedule can answer.
+    #[error(
+        "parameters[{name}]: valueFrom stands in an ExportSchedule's jobTemplate only; give a value here"
+    )]
+    OnlyScheduled {
+        /// The parameter's name.
+        name: String,
+    },
     /// PostgreSQL's text cannot hold a zero byte.
     #[error("parameters[{name}]: the value holds a zero byte, which PostgreSQL's text cannot hold")]
     ZeroByte {
@@ -88,6 +119,9 @@ pub enum ParameterError {
 impl Parameter {
     /// The value as PostgreSQL's input functions read it.
     pub fn text(&self) -> Result<ParameterValue, ParameterError> {
+        if self.value_from.is_some() {
+            return Err(ParameterError::OnlyScheduled { name: self.name.clone() });
+        }
         let value = match (&self.value, &self.values, self.is_null.unwrap_or(false)) {
             (Some(value), None, false) => self.scalar(value)?,
             (None, Some(_), false) if !self.parameter_type.ends_with("[]") => {
@@ -187,6 +221,10 @@ mod tests {
         assert!(matches!(
             text(&json!({"type": "text", "values": [1]})),
             Err(ParameterError::NotArray { .. })
+        ));
+        assert!(matches!(
+            text(&json!({"valueFrom": {"window": "End"}})),
+            Err(ParameterError::OnlyScheduled { .. })
         ));
         assert!(matches!(text(&json!({})), Err(ParameterError::NotOne { .. })));
         assert!(matches!(text(&json!({"value": 1, "isNull": true})), Err(ParameterError::NotOne { .. })));

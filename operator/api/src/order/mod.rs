@@ -5,14 +5,14 @@ mod boundary;
 mod location;
 mod resolve;
 
-pub use location::{LocationError, render_path};
+pub use location::{LocationError, RunFacts, render_path};
 pub use resolve::{Input, Refusal, resolve};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{
-    Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue,
+    Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue, Window,
 };
 use crate::sink::{S3, Volume};
 use crate::source::{Limits, Postgres};
@@ -74,6 +74,9 @@ pub struct RunOrder {
     pub compression: Compression,
     /// The files' layout and names.
     pub files: Files,
+    /// The span of time whose rows are delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// What becomes of another ExportJob's delivery at the location.
     #[serde(default)]
     pub if_exists: IfExists,

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use sha2::{Digest, Sha256};
 
 use super::{
-    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunIdentity, RunOrder, Target,
-    boundary, render_path,
+    DatasetOrder, DeliveryPath, NamedSink, NamedSource, ParameterOrder, RunFacts, RunIdentity, RunOrder,
+    Target, boundary, render_path,
 };
 use crate::job::{
     Compression, Consistency, DatasetChunking, DeliveryMode, ExportJobSpec, FormatType, Layout, Strategy,
@@ -64,7 +65,14 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     check_format(job)?;
     let parameters = parameters(input)?;
     boundary::check_allowed(job, input.sink, &parameters)?;
-    let path = render_path(&job.path, input.namespace, input.name, input.uid, input.created)
+    let facts = RunFacts {
+        namespace: input.namespace,
+        name: input.name,
+        uid: input.uid,
+        schedule: job.scheduled.as_ref().map(|scheduled| scheduled.schedule.as_str()),
+        time: &time(input)?,
+    };
+    let path = render_path(&job.path, &facts)
         .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
     let target = target(&job.sink_ref.name, input.sink)?;
     Ok(RunOrder {
@@ -85,10 +93,24 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
         format: job.format.clone(),
         compression: job.compression,
         files: job.files.clone(),
+        window: job.window.clone(),
         if_exists: job.delivery.if_exists,
         workers: job.workers,
         parallelism: job.chunking.parallelism,
     })
+}
+
+/// When the run is for: as its schedule says, else when it was created.
+fn time(input: &Input<'_>) -> Result<Zoned, Refusal> {
+    let Some(scheduled) = &input.job.scheduled else {
+        return Ok(input.created.to_zoned(TimeZone::UTC));
+    };
+    let name = &scheduled.time_zone;
+    let zone = crate::time_zone::find(name).ok_or_else(|| {
+        let message = format!("scheduled.timeZone: {name:?} is not the IANA name of a time zone");
+        Refusal::new(Reason::InvalidSpec, message)
+    })?;
+    Ok(scheduled.time.0.to_zoned(zone))
 }
 
 fn identity(input: &Input<'_>, attempt: u32) -> RunIdentity {
@@ -384,6 +406,18 @@ mod tests {
         assert_eq!((order.workers, order.parallelism), (1, 4));
         assert_eq!(order.run.spec_sha256.len(), 64);
         assert_eq!(order.source.postgres.port, 5432);
+    }
+
+    #[test]
+    fn a_scheduled_run_is_located_by_the_time_that_it_is_for() {
+        let scheduled = |zone: &str| {
+            json!({"path": "{schedule}/{date}T{time}/", "scheduled":
+                {"schedule": "nightly", "time": "2026-11-22T23:30:00Z", "timeZone": zone}})
+        };
+        let order = resolved(scheduled("Europe/Berlin"), None).unwrap();
+        assert_eq!(order.path, "nightly/2026-11-23T003000/");
+        let refusal = resolved(scheduled("Europe/Bonn"), None).unwrap_err();
+        assert!(refusal.message.contains("scheduled.timeZone: \"Europe/Bonn\""), "{refusal}");
     }
 
     #[test]

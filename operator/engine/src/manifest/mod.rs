@@ -17,7 +17,7 @@ pub use seal::{Sealed, seal};
 pub use success::Success;
 
 use jiff::Timestamp;
-use pgexport_api::job::{Compression, Format, ParameterValue};
+use pgexport_api::job::{Compression, Format, ParameterValue, Window};
 use pgexport_api::order::RunOrder;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct Manifest {
     pub compression: Compression,
     /// The parameters of the queries.
     pub parameters: Vec<Parameter>,
+    /// The span of time whose rows it holds, where the ExportJob has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// What the queries saw; absent where each chunk saw the moment at which it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
@@ -211,6 +214,7 @@ impl Manifest {
                     },
                 })
                 .collect(),
+            window: order.window.clone(),
             snapshot: plan.snapshot.as_ref().map(|snapshot| Snapshot {
                 time: snapshot.time,
                 lsn: snapshot.lsn.clone(),

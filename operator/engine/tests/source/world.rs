@@ -118,6 +118,7 @@ impl World {
             format: Format { format_type: format, csv: None, parquet: None },
             compression: Compression::None,
             files: Files::default(),
+            window: None,
             if_exists: IfExists::Fail,
             workers: 1,
             parallelism: 4,
