@@ -25,7 +25,7 @@ use crate::manifest::{Arrival, arrive};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::source::{Connector, Holder, application_name, load, privilege};
+use crate::source::{Connector, Holder, application_name, load, privilege, settle};
 use crate::store::{self, Volumes};
 
 /// What a worker has to work with.
@@ -133,6 +133,9 @@ async fn hold(
     let holding = async {
         let session = connector.connect(&name).await?;
         load::check(&session, &order.source).await?;
+        if let Some(window) = &order.window {
+            settle::wait(&session, window, settle::PATIENCE).await?;
+        }
         Holder::begin_on(session, &name).await
     };
     let holder = tokio::select! {

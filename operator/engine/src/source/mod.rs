@@ -10,6 +10,7 @@ pub mod load;
 pub mod privilege;
 mod session;
 mod setting;
+pub mod settle;
 mod snapshot;
 mod tap;
 mod tls;

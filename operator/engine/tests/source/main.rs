@@ -16,6 +16,7 @@ mod login;
 mod parameters;
 mod privilege;
 mod queries;
+mod settle;
 mod snapshot;
 mod values;
 mod world;
