@@ -53,18 +53,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* What the controller may do. It has no right to any Secret, to enter a pod, or to reach one through the API server. */ -}}
 {{- define "pgexport.rules" -}}
 - apiGroups: [pgexport.dev]
-  resources: [exportjobs, exportsources, exportsinks]
+  resources: [exportjobs, exportschedules, exportsources, exportsinks]
   verbs: [get, list, watch]
-# The finalizer of ExportJobs that may have left something to clean up.
+# The runs of ExportSchedules; the finalizer of ExportJobs that may have left something to clean up.
 - apiGroups: [pgexport.dev]
   resources: [exportjobs]
-  verbs: [patch]
+  verbs: [create, patch, delete]
 - apiGroups: [pgexport.dev]
-  resources: [exportjobs/status, exportsources/status, exportsinks/status]
+  resources: [exportjobs/status, exportschedules/status, exportsources/status, exportsinks/status]
   verbs: [update]
-# To own Jobs with blockOwnerDeletion, where the cluster asks for it.
+# To own ExportJobs and Jobs with blockOwnerDeletion, where the cluster asks for it.
 - apiGroups: [pgexport.dev]
-  resources: [exportjobs/finalizers, exportsources/finalizers, exportsinks/finalizers]
+  resources: [exportjobs/finalizers, exportschedules/finalizers, exportsources/finalizers, exportsinks/finalizers]
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]

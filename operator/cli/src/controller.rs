@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use pgexport_api::job::PodTemplate;
 use pgexport_controller::Config;
 
-/// Reconcile ExportSources, ExportSinks and ExportJobs.
+/// Reconcile ExportSources, ExportSinks, ExportJobs and ExportSchedules.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The image of worker pods: the one that holds this binary.

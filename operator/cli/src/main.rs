@@ -22,8 +22,8 @@ const VERSION: &str = if failpoint::ENABLED {
 
 /// Export the results of SQL queries from PostgreSQL, in parallel chunks, to object storage.
 ///
-/// On a cluster, `pgexport controller` reconciles the custom resources ExportSource, ExportSink and ExportJob. Without a
-/// cluster, `pgexport run` carries out the same manifests.
+/// On a cluster, `pgexport controller` reconciles the custom resources ExportSource, ExportSink, ExportJob and
+/// ExportSchedule. Without a cluster, `pgexport run` carries out the same ExportJobs.
 #[derive(Debug, Parser)]
 #[command(name = "pgexport", version = VERSION, max_term_width = 110, arg_required_else_help = true)]
 struct Cli {
@@ -35,7 +35,7 @@ struct Cli {
 enum Command {
     /// Carry out the ExportJobs of manifests here, without a cluster.
     Run(run::Args),
-    /// Reconcile ExportSources, ExportSinks and ExportJobs of a cluster.
+    /// Reconcile ExportSources, ExportSinks, ExportJobs and ExportSchedules of a cluster.
     Controller(Box<controller::Args>),
     /// Do one task of an ExportJob. The controller starts workers; people do not.
     Worker(worker::Args),

@@ -1,4 +1,4 @@
-//! The control plane of pgexport: it watches `ExportSources`, `ExportSinks` and `ExportJobs`, decides purely over observed facts,
+//! The control plane of pgexport: it watches `ExportSources`, `ExportSinks`, `ExportJobs` and `ExportSchedules`, decides purely over observed facts,
 //! and lets Kubernetes Jobs do the work. It never touches data or credentials.
 //!
 //! Each kind is reconciled in steps, each in a file of its own: `dereference` (client), `validate` (pure), `observe`
@@ -10,6 +10,7 @@ mod context;
 mod error;
 mod event;
 mod export_job;
+mod export_schedule;
 mod export_sink;
 mod export_source;
 mod http;

@@ -17,7 +17,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{applier, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use pgexport_api::naming::MANAGED_BY;
-use pgexport_api::{ExportJob, ExportSink, ExportSource};
+use pgexport_api::{ExportJob, ExportSchedule, ExportSink, ExportSource};
 use tokio::task::JoinSet;
 
 use crate::context::{Admissions, Context, Refusals, Writes};
@@ -27,7 +27,7 @@ use crate::job::pod::WorkerImage;
 use crate::metrics::Metrics;
 use crate::progress::Poller;
 use crate::watch::{Filled, Queues, Stores, follow};
-use crate::{export_job, export_sink, export_source};
+use crate::{export_job, export_schedule, export_sink, export_source};
 
 /// Reconciliations of one kind at a time.
 const CONCURRENCY: u16 = 16;
@@ -60,16 +60,23 @@ pub struct Shares {
 pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) -> Stores {
     let client = &shares.client;
     let (export_jobs, export_jobs_writer) = reflector::store();
+    let (schedules, schedules_writer) = reflector::store();
     let (sources, sources_writer) = reflector::store();
     let (sinks, sinks_writer) = reflector::store();
     let (jobs, jobs_writer) = reflector::store();
     let (pods, pods_writer) = reflector::store();
     let (counter, filled) = Filled::new();
-    let stores = Stores { export_jobs, sources, sinks, jobs, pods, filled };
+    let stores = Stores { export_jobs, schedules, sources, sinks, jobs, pods, filled };
     let (export_job_queue, export_job_requests) = unbounded();
+    let (schedule_queue, schedule_requests) = unbounded();
     let (source_queue, source_requests) = unbounded();
     let (sink_queue, sink_requests) = unbounded();
-    let queues = Queues { export_jobs: export_job_queue, sources: source_queue, sinks: sink_queue };
+    let queues = Queues {
+        export_jobs: export_job_queue,
+        schedules: schedule_queue,
+        sources: source_queue,
+        sinks: sink_queue,
+    };
     let context = Arc::new(Context {
         client: client.clone(),
         image: shares.image.clone(),
@@ -95,6 +102,18 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
             counter.clone(),
             forget_managers,
             move |job| queues.export_job(&stores, job),
+            stop(),
+        ));
+    }
+    {
+        let queues = queues.clone();
+        tasks.spawn(follow(
+            api(client, namespace),
+            all.clone(),
+            schedules_writer,
+            counter.clone(),
+            forget_managers,
+            move |schedule| queues.schedule(schedule),
             stop(),
         ));
     }
@@ -147,8 +166,12 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         ));
     }
 
-    let requests =
-        Requests { export_jobs: export_job_requests, sources: source_requests, sinks: sink_requests };
+    let requests = Requests {
+        export_jobs: export_job_requests,
+        schedules: schedule_requests,
+        sources: source_requests,
+        sinks: sink_requests,
+    };
     start_reconciling(&context, requests, &shares.stop, tasks);
     stores
 }
@@ -156,6 +179,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
 /// The other ends of [`Queues`].
 struct Requests {
     export_jobs: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportJob>>>,
+    schedules: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportSchedule>>>,
     sources: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportSource>>>,
     sinks: UnboundedReceiver<ObjectRef<DeserializeGuard<ExportSink>>>,
 }
@@ -168,6 +192,13 @@ fn start_reconciling(context: &Arc<Context>, requests: Requests, stop: &Stop, ta
         requests.export_jobs,
         stop.clone(),
         |context, job| async move { export_job::reconcile(&context, job).await }.boxed(),
+    ));
+    tasks.spawn(reconcile_all(
+        Arc::clone(context),
+        stores.schedules.clone(),
+        requests.schedules,
+        stop.clone(),
+        |context, schedule| async move { export_schedule::reconcile(&context, schedule).await }.boxed(),
     ));
     tasks.spawn(reconcile_all(
         Arc::clone(context),
@@ -295,6 +326,7 @@ fn key<K: Resource<DynamicType = ()>>(object: &impl ResourceExt) -> String {
 fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
     match K::kind(&()).as_ref() {
         "ExportJob" => "ExportJob",
+        "ExportSchedule" => "ExportSchedule",
         "ExportSource" => "ExportSource",
         "ExportSink" => "ExportSink",
         _ => "other",

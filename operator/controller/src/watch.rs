@@ -13,7 +13,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
-use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase, naming};
+use pgexport_api::{ExportJob, ExportSchedule, ExportSink, ExportSource, Phase, naming};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as channel;
 
@@ -24,6 +24,8 @@ use crate::export_job::admission::next_in_line;
 pub struct Stores {
     /// `ExportJobs`.
     pub export_jobs: Store<DeserializeGuard<ExportJob>>,
+    /// `ExportSchedules`.
+    pub schedules: Store<DeserializeGuard<ExportSchedule>>,
     /// `ExportSources`.
     pub sources: Store<DeserializeGuard<ExportSource>>,
     /// `ExportSinks`.
@@ -32,7 +34,7 @@ pub struct Stores {
     pub jobs: Store<Job>,
     /// Their pods.
     pub pods: Store<Pod>,
-    /// How many of the five have been filled once.
+    /// How many of the six have been filled once.
     pub filled: channel::Receiver<usize>,
 }
 
@@ -59,7 +61,7 @@ impl Filled {
 impl Stores {
     /// Waits until each has been filled once. `false` when the controller stops before.
     pub async fn wait_until_ready(&self) -> bool {
-        self.filled.clone().wait_for(|filled| *filled >= 5).await.is_ok()
+        self.filled.clone().wait_for(|filled| *filled >= 6).await.is_ok()
     }
 
     /// Whether an ExportJob waits for this ExportSource.
@@ -105,6 +107,8 @@ impl Stores {
 pub struct Queues {
     /// Of `ExportJobs`.
     pub export_jobs: UnboundedSender<ObjectRef<DeserializeGuard<ExportJob>>>,
+    /// Of `ExportSchedules`.
+    pub schedules: UnboundedSender<ObjectRef<DeserializeGuard<ExportSchedule>>>,
     /// Of `ExportSources`.
     pub sources: UnboundedSender<ObjectRef<DeserializeGuard<ExportSource>>>,
     /// Of `ExportSinks`.
@@ -112,9 +116,19 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// An ExportJob was touched. What one that has not begun refers to may be probed sooner.
+    /// An ExportSchedule was touched.
+    pub fn schedule(&self, schedule: &DeserializeGuard<ExportSchedule>) {
+        let _ = self.schedules.unbounded_send(ObjectRef::from_obj(schedule));
+    }
+
+    /// An ExportJob was touched: the schedule that made it may go on. What one that has not begun refers to may be probed sooner.
     pub fn export_job(&self, stores: &Stores, job: &DeserializeGuard<ExportJob>) {
         let _ = self.export_jobs.unbounded_send(ObjectRef::from_obj(job));
+        let makers = job.owner_references().iter().filter(|owner| owner.kind == ExportSchedule::kind(&()));
+        for maker in makers {
+            let schedule = ObjectRef::new(&maker.name).within(&job.namespace().unwrap_or_default());
+            let _ = self.schedules.unbounded_send(schedule);
+        }
         let (Some(namespace), Ok(job)) = (job.namespace(), &job.0) else { return };
         if !is_exporting(job) {
             // It may have left room for others.

@@ -12,7 +12,7 @@ pub mod status;
 pub mod validate;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
