@@ -169,3 +169,84 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
         .expect("a source may change");
     namespace.remove().await;
 }
+
+/// An ExportSchedule whose spec and jobTemplate.spec have other fields too.
+fn schedule(with: Value, template: Value) -> Value {
+    let template = json!({"spec": job(dataset(), "JSON", template)});
+    let mut spec = json!({"schedule": "0 2 * * *", "jobTemplate": template});
+    spec.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    spec
+}
+
+#[tokio::test]
+async fn a_schedule_is_refused_with_the_field_and_the_fix_and_may_be_changed() {
+    let lab = Lab::find().await;
+    let namespace = Namespace::create(&lab, "admission-schedule").await;
+    let long = "n".repeat(32);
+    let window = json!({"initialStart": "2026-11-01T00:00:00Z"});
+    let from_window =
+        json!({"parameters": [{"name": "p", "type": "timestamptz", "valueFrom": {"window": "End"}}]});
+    let none = json!({});
+    let cases: Vec<(&str, Value, Value, &str)> = vec![
+        (&long, none.clone(), none.clone(), "at most 31 characters"),
+        ("s", json!({"schedule": "0 0 2 * * *"}), none.clone(), "five fields"),
+        ("s", json!({"schedule": "CRON_TZ=UTC 0 2 * * *"}), none.clone(), "goes into timeZone"),
+        ("s", json!({"schedule": "@sometimes"}), none.clone(), "five fields"),
+        ("s", json!({"timeZone": "Europe Berlin"}), none.clone(), "IANA name"),
+        ("s", json!({"concurrencyPolicy": "Sometimes"}), none.clone(), "Unsupported value"),
+        ("s", json!({"startingDeadline": "0s"}), none.clone(), "startingDeadline"),
+        ("s", json!({"historyLimits": {"succeeded": 101}}), none.clone(), "less than or equal to 100"),
+        ("s", json!({"runNow": {"token": ""}}), none.clone(), "runNow.token"),
+        (
+            "s",
+            json!({"window": window, "concurrencyPolicy": "Allow"}),
+            none.clone(),
+            "needs concurrencyPolicy Forbid",
+        ),
+        ("s", json!({"window": {"settleDelay": "5m"}}), none.clone(), "initialStart"),
+        ("s", none.clone(), from_window.clone(), "valueFrom needs spec.window"),
+        (
+            "s",
+            json!({"window": window}),
+            json!({"parameters": [{"name": "p", "type": "int", "value": 1, "valueFrom": {"window": "End"}}]}),
+            "parameters[0]",
+        ),
+        // The rules of ExportJobs hold in the template too.
+        ("s", none.clone(), json!({"workers": 2, "delivery": {"mode": "Direct"}}), "set workers to 1"),
+        ("s", none.clone(), json!({"path": "/abs/"}), "a relative path that ends with '/'"),
+    ];
+    for (name, with, template, wanted) in cases {
+        let spec = schedule(with, template);
+        match namespace.create_object("ExportSchedule", name, spec.clone()).await {
+            Ok(_) => panic!("it was taken: {spec}"),
+            Err(error) => assert!(error.to_string().contains(wanted), "{spec}: {error}"),
+        }
+    }
+    // What a schedule resolves, an ExportJob does not know.
+    let error = namespace
+        .create_object("ExportJob", "j", job(dataset(), "JSON", from_window.clone()))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("spec.parameters[0]"), "{error}");
+
+    let whole = json!({
+        "schedule": "*/5 8-18 * * MON-FRI", "timeZone": "Europe/Berlin", "concurrencyPolicy": "Forbid", "startingDeadline": "1h",
+        "suspend": true, "runNow": {"token": "a", "scheduledTime": "2026-11-01T00:00:00Z"}, "window": window,
+        "historyLimits": {"succeeded": 1, "failed": 0},
+    });
+    namespace
+        .create_object("ExportSchedule", &long[1..], schedule(whole, from_window))
+        .await
+        .expect("it is taken");
+    let schedules: Api<pgexport_api::ExportSchedule> = namespace.api();
+    let changes = [
+        json!({"spec": {"schedule": "@daily", "runNow": {"token": "b"}}}),
+        json!({"spec": {"jobTemplate": {"metadata": {"labels": {"team": "blue"}}, "spec": {"path": "{schedule}/{date}/", "workers": 3}}}}),
+        json!({"spec": {"window": null, "jobTemplate": {"spec": {"parameters": null}}, "concurrencyPolicy": "Replace"}}),
+    ];
+    for change in changes {
+        let changed = schedules.patch(&long[1..], &PatchParams::default(), &Patch::Merge(&change)).await;
+        changed.unwrap_or_else(|error| panic!("{change}: {error}"));
+    }
+    namespace.remove().await;
+}
