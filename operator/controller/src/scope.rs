@@ -9,6 +9,7 @@ use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::Recorder;
@@ -90,15 +91,54 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         backoff: ErrorBackoff::default(),
     });
 
+    let writers = Writers {
+        export_jobs: export_jobs_writer,
+        schedules: schedules_writer,
+        sources: sources_writer,
+        sinks: sinks_writer,
+        jobs: jobs_writer,
+        pods: pods_writer,
+    };
+    start_watching(namespace, writers, &counter, &queues, &context, &shares.stop, tasks);
+    let requests = Requests {
+        export_jobs: export_job_requests,
+        schedules: schedule_requests,
+        sources: source_requests,
+        sinks: sink_requests,
+    };
+    start_reconciling(&context, requests, &shares.stop, tasks);
+    stores
+}
+
+/// The other ends of [`Stores`].
+struct Writers {
+    export_jobs: Writer<DeserializeGuard<ExportJob>>,
+    schedules: Writer<DeserializeGuard<ExportSchedule>>,
+    sources: Writer<DeserializeGuard<ExportSource>>,
+    sinks: Writer<DeserializeGuard<ExportSink>>,
+    jobs: Writer<Job>,
+    pods: Writer<Pod>,
+}
+
+fn start_watching(
+    namespace: Option<&str>,
+    writers: Writers,
+    counter: &Filled,
+    queues: &Queues,
+    context: &Arc<Context>,
+    stop: &Stop,
+    tasks: &mut JoinSet<()>,
+) {
     let all = watcher::Config::default();
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    let stop = || shares.stop.clone();
+    let (client, stores) = (&context.client, &context.stores);
+    let stop = || stop.clone();
     {
         let (queues, stores) = (queues.clone(), stores.clone());
         tasks.spawn(follow(
             api(client, namespace),
             all.clone(),
-            export_jobs_writer,
+            writers.export_jobs,
             counter.clone(),
             forget_managers,
             move |job| queues.export_job(&stores, job),
@@ -110,7 +150,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         tasks.spawn(follow(
             api(client, namespace),
             all.clone(),
-            schedules_writer,
+            writers.schedules,
             counter.clone(),
             forget_managers,
             move |schedule| queues.schedule(schedule),
@@ -122,7 +162,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         tasks.spawn(follow(
             api(client, namespace),
             all.clone(),
-            sources_writer,
+            writers.sources,
             counter.clone(),
             forget_managers,
             move |source| queues.source(&stores, source),
@@ -134,7 +174,7 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
         tasks.spawn(follow(
             api(client, namespace),
             all,
-            sinks_writer,
+            writers.sinks,
             counter.clone(),
             forget_managers,
             move |sink| queues.sink(&stores, sink),
@@ -144,36 +184,28 @@ pub fn start(shares: &Shares, namespace: Option<&str>, tasks: &mut JoinSet<()>) 
     tasks.spawn(follow_jobs(
         api(client, namespace),
         ours.clone(),
-        jobs_writer,
+        writers.jobs,
         counter.clone(),
         queues.clone(),
-        Arc::clone(&context),
+        Arc::clone(context),
         stop(),
     ));
     {
-        let strip = |pod: &mut k8s_openapi::api::core::v1::Pod| {
+        let queues = queues.clone();
+        let strip = |pod: &mut Pod| {
             forget_managers(pod);
             pod.spec = None;
         };
         tasks.spawn(follow(
             api(client, namespace),
             ours,
-            pods_writer,
-            counter,
+            writers.pods,
+            counter.clone(),
             strip,
             move |pod| queues.child(pod),
             stop(),
         ));
     }
-
-    let requests = Requests {
-        export_jobs: export_job_requests,
-        schedules: schedule_requests,
-        sources: source_requests,
-        sinks: sink_requests,
-    };
-    start_reconciling(&context, requests, &shares.stop, tasks);
-    stores
 }
 
 /// The other ends of [`Queues`].
