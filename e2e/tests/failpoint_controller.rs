@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::ListParams;
-use pgexport_api::{ExportJob, Phase};
+use kube::api::{DeleteParams, ListParams};
+use pgexport_api::{ExportJob, ExportSchedule, Phase};
 use pgexport_e2e::{
-    Awaited, Coordinator, Gate, Lab, World, change_controller, controller_ready, eventually, kill_controller,
+    Awaited, Coordinator, Gate, Lab, Schedules, World, change_controller, controller_ready, eventually,
+    kill_controller, scheduled_rows,
 };
 use pgexport_failpoint::{Hit, VARIABLE};
 use serde_json::json;
@@ -19,6 +20,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Where it dies twice in one run: at the export's Job, and at the transfer's.
 const PLACES: [&str; 4] =
     ["status::decided", "status::written", "apply::job_created", "apply::order_created"];
+
+/// Where it dies while it starts a run of a schedule: before and after its ExportJob is created.
+const SCHEDULING: [&str; 2] = ["schedule::status_written", "schedule::job_created"];
 
 /// Where it dies before it deletes a Job.
 const DELETING: &str = "apply::deleting_job";
@@ -33,6 +37,7 @@ async fn a_controller_that_dies_anywhere_goes_on_where_it_was() {
         dies_twice(&lab, &world, &coordinator, place).await;
     }
     dies_while_pausing(&lab, &world, &coordinator).await;
+    dies_while_scheduling(&lab, &world, &coordinator).await;
     change_controller(&lab, json!({"env": [{"name": VARIABLE, "$patch": "delete"}]})).await;
     let names: Vec<String> = PLACES.into_iter().chain([DELETING]).map(name_of).collect();
     world.remove(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -85,6 +90,32 @@ async fn dies_while_pausing(lab: &Lab, world: &World<'_>, coordinator: &Coordina
     namespace.succeeded(name, 3 * MINUTE).await;
     world.whole(&path).await;
     made_once(world, name, &["e1", "e2", "t2-1"]).await;
+}
+
+/// A token asks for one run, and the controller dies on its way there.
+async fn dies_while_scheduling(lab: &Lab, world: &World<'_>, coordinator: &Coordinator) {
+    let (namespace, schedules) = (&world.namespace, Schedules(&world.namespace));
+    schedules.create("tokens", scheduled_rows("SELECT 1 AS one"), json!({"suspend": true})).await;
+    schedules.stands("tokens", "Suspended").await;
+    let schedule = namespace.api::<ExportSchedule>().get("tokens").await.expect("the schedule");
+    let uid = schedule.uid().expect("a uid");
+    let mut made = Vec::new();
+    for place in SCHEDULING {
+        let comes = coordinator.at(place, about(&uid));
+        schedules.change("tokens", json!({"runNow": {"token": place}})).await;
+        dies(lab, world, comes).await;
+        let run = schedules.run_now("tokens", place).await;
+        namespace.succeeded(&run, 2 * MINUTE).await;
+        made.push(run);
+    }
+    let runs = schedules.runs("tokens").await;
+    assert_eq!(runs.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), made);
+    schedules.created_once("tokens-").await;
+    namespace
+        .api::<ExportSchedule>()
+        .delete("tokens", &DeleteParams::foreground())
+        .await
+        .expect("it is there");
 }
 
 async fn suspended(world: &World<'_>, name: &str) -> String {
