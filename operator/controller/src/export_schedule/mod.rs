@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use pgexport_api::ExportSchedule;
+use pgexport_api::{ExportSchedule, naming};
 use pgexport_failpoint as failpoint;
 
 use crate::context::{Context, whole_seconds_now};
@@ -50,6 +50,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<ExportSchedule>) -> Resu
         generation: schedule.meta().generation.unwrap_or_default(),
         created: schedule.creation_timestamp().map_or(now, |time| time.0),
         spec: &schedule.spec,
+        restored: schedule.labels().contains_key(naming::RESTORED_LABEL),
     };
 
     // validate (pure)

@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
     #[must_use]
     pub fn finish(mut self, calendar: Option<&Calendar>) -> Decision {
         let next = calendar
-            .filter(|_| !self.subject.spec.suspend)
+            .filter(|_| !self.subject.is_suspended())
             .and_then(|calendar| calendar.next(self.handled().max(self.now)));
         self.status.next_schedule_time = next.map(Time);
         let Standing { is_well, reason, message } = self.standing.clone();

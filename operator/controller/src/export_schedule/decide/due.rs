@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::job::Window;
+use pgexport_api::naming::RESTORED_LABEL;
 use pgexport_api::schedule::{ConcurrencyPolicy, HandledToken, PlannedRun};
 
 use super::super::calendar::Calendar;
@@ -23,10 +24,24 @@ struct Candidate {
     token: Option<String>,
 }
 
+impl Candidate {
+    /// The name of its ExportJob.
+    fn name(&self, schedule: &str) -> String {
+        match &self.token {
+            Some(token) => child::asked_for(schedule, token),
+            None => child::scheduled(schedule, self.time),
+        }
+    }
+}
+
 /// Starts a run, if one is due and may begin.
 pub fn start(draft: &mut Draft<'_>, calendar: &Calendar) {
     draft.accept();
     count_anew(draft);
+    if draft.subject.restored {
+        rest(draft);
+        return;
+    }
     if draft.subject.spec.suspend {
         draft.stands("Suspended", "spec.suspend is true: no runs are made");
     } else {
@@ -44,7 +59,7 @@ pub fn start(draft: &mut Draft<'_>, calendar: &Calendar) {
             return;
         }
         let note = format!("ExportJob {} could not be created in time, and is left out", run.name);
-        draft.tell(Notice::warning("RunMissed", note));
+        draft.tell(Notice::warning("RunMissed", note).about_run(run.name));
     }
     for candidate in [asked_for(draft), due(draft, calendar)].into_iter().flatten() {
         match window(draft, &candidate) {
@@ -58,6 +73,17 @@ pub fn start(draft: &mut Draft<'_>, calendar: &Calendar) {
                 return;
             }
         }
+    }
+}
+
+/// One that was restored rests until somebody has looked at it: what it has delivered before, its status does not say any more.
+fn rest(draft: &mut Draft<'_>) {
+    let message = format!(
+        "a backup restored it, without its status: correct window.initialStart, then remove the label {RESTORED_LABEL}"
+    );
+    draft.stands("Suspended", message);
+    if let Some(asked) = &draft.subject.spec.run_now {
+        draft.status.run_now.get_or_insert(HandledToken { token: asked.token.clone(), job: None });
     }
 }
 
@@ -95,14 +121,15 @@ fn due(draft: &mut Draft<'_>, calendar: &Calendar) -> Option<Candidate> {
         draft.subject.spec.concurrency_policy == ConcurrencyPolicy::Replace && draft.stood("Replacing");
     if deadline.is_some_and(|deadline| late > deadline) && !is_expected {
         draft.handle(latest);
-        draft.tell(Notice::warning(
-            "RunMissed",
-            format!("the run of {latest} could not begin within spec.startingDeadline, and is left out"),
-        ));
+        let note =
+            format!("the run of {latest} could not begin within spec.startingDeadline, and is left out");
+        let run = child::scheduled(draft.subject.name, latest);
+        draft.tell(Notice::warning("RunMissed", note).about_run(run));
         return None;
     }
-    draft.wake = deadline
+    let missed = deadline
         .and_then(|deadline| latest.checked_add(deadline.saturating_add(SignedDuration::from_secs(1))).ok());
+    draft.wake = missed.filter(|missed| *missed > draft.now);
     Some(Candidate { time: latest, token: None })
 }
 
@@ -141,7 +168,8 @@ fn leave_out_older(draft: &mut Draft<'_>, calendar: &Calendar, latest: Timestamp
     };
     let note =
         format!("{which} did not begin before the next one was due, and only the latest is made up for");
-    draft.tell(Notice::warning("RunSkipped", note));
+    let run = child::scheduled(draft.subject.name, before);
+    draft.tell(Notice::warning("RunSkipped", note).about_run(run));
 }
 
 /// What a run is to deliver: from where the last one that succeeded has ended. `Err` where that is nothing.
@@ -170,7 +198,8 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 /// A run with nothing to deliver is left out.
 fn pass_over(draft: &mut Draft<'_>, candidate: &Candidate, why: &str) {
-    draft.tell(Notice::normal("RunSkipped", format!("the run of {} is left out: {why}", candidate.time)));
+    let note = format!("the run of {} is left out: {why}", candidate.time);
+    draft.tell(Notice::normal("RunSkipped", note).about_run(candidate.name(draft.subject.name)));
     match &candidate.token {
         Some(token) => draft.status.run_now = Some(HandledToken { token: token.clone(), job: None }),
         None => draft.handle(candidate.time),
@@ -191,38 +220,31 @@ fn hold(draft: &mut Draft<'_>, candidate: &Candidate) {
     let message = format!("the run of {} waits until {} has ended", candidate.time, names.join(", "));
     if draft.subject.spec.concurrency_policy != ConcurrencyPolicy::Replace {
         if !draft.stood("Waiting") {
-            draft.tell(Notice::normal("RunWaiting", message.clone()));
+            let run = candidate.name(draft.subject.name);
+            draft.tell(Notice::normal("RunWaiting", message.clone()).about_run(run));
         }
         draft.stands("Waiting", message);
         return;
     }
     for run in draft.observed.active().filter(|run| !run.is_cancelling()) {
         draft.actions.push(Action::Cancel { name: run.name.clone(), uid: run.uid.clone() });
-        draft.events.push(Notice::normal(
-            "RunReplaced",
-            format!("ExportJob {} is cancelled for the run of {}", run.name, candidate.time),
-        ));
+        let note = format!("ExportJob {} is cancelled for the run of {}", run.name, candidate.time);
+        draft.events.push(Notice::normal("RunReplaced", note).about_run(&run.name));
     }
     draft.stands("Replacing", message);
 }
 
 /// Notes a run, and begins it.
 fn plan(draft: &mut Draft<'_>, candidate: Candidate, window: Option<Window>) {
-    let schedule = draft.subject.name;
-    let name = match &candidate.token {
-        Some(token) => child::asked_for(schedule, token),
-        None => child::scheduled(schedule, candidate.time),
-    };
-    match &candidate.token {
-        Some(token) => {
-            draft.status.run_now = Some(HandledToken { token: token.clone(), job: Some(name.clone()) });
-        }
-        None => {
-            draft.handle(candidate.time);
-            draft.status.last_schedule_time = Some(Time(candidate.time));
-        }
+    let name = candidate.name(draft.subject.name);
+    if let Some(token) = &candidate.token {
+        draft.status.run_now = Some(HandledToken { token: token.clone(), job: Some(name.clone()) });
+    } else {
+        draft.handle(candidate.time);
+        draft.status.last_schedule_time = Some(Time(candidate.time));
     }
-    draft.tell(Notice::normal("RunStarted", format!("ExportJob {name} for {}", candidate.time)));
+    let note = format!("ExportJob {name} for {}", candidate.time);
+    draft.tell(Notice::normal("RunStarted", note).about_run(&name));
     let run = PlannedRun { name, scheduled_time: Time(candidate.time), token: candidate.token, window };
     begin(draft, run);
 }

@@ -35,6 +35,15 @@ pub struct Subject<'a> {
     pub created: Timestamp,
     /// Its spec.
     pub spec: &'a ExportScheduleSpec,
+    /// Whether a backup restored it: without its status, which says what is delivered.
+    pub restored: bool,
+}
+
+impl Subject<'_> {
+    /// Whether runs are not made for now.
+    const fn is_suspended(&self) -> bool {
+        self.spec.suspend || self.restored
+    }
 }
 
 /// What was observed. An ExportJob that the status names, and that is not in `runs`, does not exist.

@@ -18,10 +18,12 @@ pub fn note(draft: &mut Draft<'_>) {
         match observed.find(name) {
             Some(run) => tell_end(draft, run),
             None if draft.status.starting.as_ref().is_some_and(|run| run.name == *name) => {}
-            None => draft.tell(Notice::warning(
-                "RunVanished",
-                format!("ExportJob {name} is gone, and nobody has seen how it ended: it counts as failed"),
-            )),
+            None => {
+                let note = format!(
+                    "ExportJob {name} is gone, and nobody has seen how it ended: it counts as failed"
+                );
+                draft.tell(Notice::warning("RunVanished", note).about_run(name));
+            }
         }
     }
     for run in &observed.runs {
@@ -51,13 +53,12 @@ fn tell_end(draft: &mut Draft<'_>, run: &RunFacts) {
     match &run.state {
         RunState::Active { .. } => {}
         RunState::Succeeded { .. } => {
-            draft.tell(Notice::normal("RunSucceeded", format!("ExportJob {name} has succeeded")));
+            let note = format!("ExportJob {name} has succeeded");
+            draft.tell(Notice::normal("RunSucceeded", note).about_run(name));
         }
         RunState::Failed { why } => {
-            draft.tell(Notice::warning(
-                "RunFailed",
-                format!("ExportJob {name} has ended without success: {why}"),
-            ));
+            let note = format!("ExportJob {name} has ended without success: {why}");
+            draft.tell(Notice::warning("RunFailed", note).about_run(name));
         }
     }
 }

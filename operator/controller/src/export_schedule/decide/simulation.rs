@@ -23,6 +23,7 @@ pub struct World {
     pub status: ExportScheduleStatus,
     pub runs: BTreeMap<String, RunFacts>,
     pub refused: Option<String>,
+    pub restored: bool,
     /// All that were ever created.
     pub started: Vec<(String, Timestamp)>,
     /// The windows of those that have succeeded, in their order.
@@ -42,6 +43,7 @@ impl World {
             status: ExportScheduleStatus::default(),
             runs: BTreeMap::new(),
             refused: None,
+            restored: false,
             started: Vec::new(),
             delivered: Vec::new(),
             told: Vec::new(),
@@ -69,8 +71,13 @@ impl World {
 
     /// Decides and writes the status; the controller dies before it acts.
     pub fn decide(&mut self) -> Decision {
-        let subject =
-            Subject { name: "nightly", generation: self.generation, created: self.created, spec: &self.spec };
+        let subject = Subject {
+            name: "nightly",
+            generation: self.generation,
+            created: self.created,
+            spec: &self.spec,
+            restored: self.restored,
+        };
         let verdict = validate(&self.spec);
         let observed = Observed {
             runs: self.runs.values().cloned().collect(),

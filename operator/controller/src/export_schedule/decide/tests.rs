@@ -153,6 +153,19 @@ fn what_falls_due_while_suspended_is_not_made_up_for() {
 }
 
 #[test]
+fn one_that_was_restored_rests_until_its_label_is_removed() {
+    let mut world = World::new(&json!({"runNow": {"token": "of yore"}}));
+    world.restored = true;
+    world.after(300);
+    assert_eq!((ready(&world), world.started.len()), (("True", "Suspended"), 0));
+    world.restored = false;
+    world.after(30);
+    assert_eq!(world.started.len(), 0, "neither the token nor what fell due before");
+    world.after(30);
+    assert_eq!(minutes(&world), ["20:06"]);
+}
+
+#[test]
 fn a_changed_schedule_counts_from_its_change() {
     let mut world = World::new(&json!({"schedule": "0 0 * * *"}));
     world.after(1800);
@@ -293,7 +306,13 @@ fn an_export_job_of_somebody_elses_is_left_alone() {
     let mut world = World::new(&json!({}));
     world.pass(60);
     world.decide();
-    let subject = Subject { name: "nightly", generation: 1, created: world.created, spec: &world.spec };
+    let subject = Subject {
+        name: "nightly",
+        generation: 1,
+        created: world.created,
+        spec: &world.spec,
+        restored: false,
+    };
     let observed = Observed { foreign: vec!["nightly-29927281".to_owned()], ..Observed::default() };
     let verdict = super::super::validate::validate(&world.spec);
     let decision = super::decide(&subject, &verdict, &observed, &world.status, world.now);
