@@ -237,14 +237,13 @@ fn live(world: &mut World, step: &Step, used: &mut BTreeSet<u8>) {
             world
                 .edit(|spec| spec.run_now = Some(RunNow { token: format!("token-{token}"), scheduled_time }));
         }
-        Step::RunNow(..) => {}
         Step::Edit(schedule) => world.edit(|spec| (*schedule).clone_into(&mut spec.schedule)),
         // What the schedule started last tells the new status of itself, where nobody has deleted it; a token does not come back.
         Step::LoseStatus if world.remembers() => {
             world.edit(|spec| spec.run_now = None);
             world.status = ExportScheduleStatus::default();
         }
-        Step::LoseStatus => {}
+        Step::RunNow(..) | Step::LoseStatus => {}
     }
 }
 
