@@ -177,7 +177,12 @@ async fn a_volume_takes_a_delivery() {
         json!({"sinkRef": {"name": "disk"}}),
     );
     namespace.job("to-disk", spec).await;
-    namespace.succeeded("to-disk", 2 * MINUTE).await;
+    let status = namespace.succeeded("to-disk", 2 * MINUTE).await.status.expect("a status");
+    assert_eq!(
+        serde_json::to_value(&status.chunking).unwrap(),
+        json!([{"dataset": "assets", "strategy": "None", "chunks": 1, "reason": "public.assets is small"}]),
+        "Auto says what it came to"
+    );
 
     let delivered = folder.join("acme/out");
     let manifest: Value =

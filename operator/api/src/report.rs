@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::job::DatasetChunks;
 use crate::reason::Reason;
 use crate::sink::Capability;
 use crate::source::Server;
@@ -93,6 +94,9 @@ pub struct Exported {
     /// The instant of the snapshot; absent where each chunk has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
+    /// How each data set was split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunking: Vec<DatasetChunks>,
 }
 
 /// The totals of a delivery.
@@ -114,6 +118,9 @@ pub struct Delivered {
     /// The instant of the snapshot; absent where each chunk has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
+    /// How each data set was split, by the worker that has read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunking: Vec<DatasetChunks>,
     /// Whether an ExportJob of the same name and spec had delivered it before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
@@ -145,7 +152,7 @@ impl Report {
         Self { version: REPORT_VERSION, outcome }
     }
 
-    /// As JSON of at most [`MAX_BYTES`]: long messages and hints are cut.
+    /// As JSON of at most [`MAX_BYTES`]: long messages, hints and reasons are cut.
     #[must_use]
     pub fn to_termination_message(&self) -> String {
         let mut report = self.clone();
@@ -156,9 +163,20 @@ impl Report {
             if text.len() <= MAX_BYTES || limit == 0 {
                 return text;
             }
-            if let Outcome::Failed(failure) = &mut report.outcome {
-                failure.message = truncate(&failure.message, limit).to_owned();
-                failure.hint = failure.hint.as_deref().map(|hint| truncate(hint, limit / 2).to_owned());
+            match &mut report.outcome {
+                Outcome::Failed(failure) => {
+                    failure.message = truncate(&failure.message, limit).to_owned();
+                    failure.hint = failure.hint.as_deref().map(|hint| truncate(hint, limit / 2).to_owned());
+                }
+                Outcome::Exported(Exported { chunking, .. })
+                | Outcome::Delivered(Delivered { chunking, .. }) => {
+                    let each = limit / chunking.len().max(1);
+                    for dataset in chunking {
+                        dataset.reason =
+                            dataset.reason.as_deref().map(|reason| truncate(reason, each).to_owned());
+                    }
+                }
+                _ => {}
             }
             limit /= 2;
         }
@@ -182,6 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::job::Strategy;
 
     fn failed(message: &str, hint: &str) -> Report {
         Report::new(Outcome::Failed(Failure {
@@ -204,6 +223,28 @@ mod tests {
         for text in ["", "panicked at", "{}", r#"{"version": 99, "outcome": "SinkProbed"}"#] {
             assert_eq!(Report::from_termination_message(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_totals_of_many_data_sets_are_no_longer_than_the_kubelet_keeps() {
+        let chunking = (0..16)
+            .map(|number| DatasetChunks {
+                dataset: format!("{number:063}"),
+                strategy: Strategy::Table,
+                chunks: 625,
+                reason: Some("its reason \"goes on and on\"; ".repeat(10)),
+            })
+            .collect();
+        let (chunks, rows, bytes) = (10_000, u64::MAX, u64::MAX);
+        let exported = Exported { chunks, rows, bytes, snapshot_time: Some(Timestamp::MAX), chunking };
+        let text = Report::new(Outcome::Exported(exported)).to_termination_message();
+        assert!(text.len() <= MAX_BYTES, "{}", text.len());
+        let Some(Report { outcome: Outcome::Exported(read), .. }) = Report::from_termination_message(&text)
+        else {
+            panic!("it cannot be read again: {text}")
+        };
+        assert_eq!(read.chunking.len(), 16);
+        assert!(read.chunking.iter().all(|dataset| dataset.reason.as_ref().unwrap().starts_with("its")));
     }
 
     proptest! {

@@ -8,6 +8,9 @@ use serde_json::Value;
 /// Chunks of a data set when `chunks` is not given.
 pub const DEFAULT_CHUNKS: u32 = 16;
 
+/// Chunks of a job at the most: each is an object and a sidecar.
+pub const MAX_CHUNKS: u32 = 10_000;
+
 /// The job's chunking.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +20,9 @@ pub const DEFAULT_CHUNKS: u32 = 16;
     validation = Rule::new("has(self.values) == (self.strategy == 'Values')").message("chunking.values goes with strategy Values, and is needed there")
 )]
 pub struct Chunking {
-    /// None: each query is one chunk. Column: by ranges of a column of the result. Table: by ranges of pages (ctid) of
+    /// Auto: by ranges of pages of the one table that the query reads, or of its partitions; otherwise by an indexed column
+    /// of the result where that pays; otherwise one chunk, as for queries with ORDER BY. `status.chunking` says which and
+    /// why. None: each query is one chunk. Column: by ranges of a column of the result. Table: by ranges of pages (ctid) of
     /// one table in the query. Values: one chunk for each value of a placeholder.
     #[serde(default)]
     pub strategy: Strategy,
@@ -68,6 +73,7 @@ fn default_parallelism() -> u32 {
 )]
 pub struct DatasetChunking {
     /// As in the job's chunking.
+    #[serde(default)]
     pub strategy: Strategy,
     /// For strategy Column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,10 +117,27 @@ pub enum Consistency {
 )]
 pub enum Strategy {
     #[default]
+    Auto,
     None,
     Column,
     Table,
     Values,
+}
+
+/// How a data set was split.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetChunks {
+    /// The data set's name.
+    pub dataset: String,
+    /// What it was split by; where the ExportJob says Auto, what that came to.
+    pub strategy: Strategy,
+    /// Its chunks.
+    #[schemars(range(min = 0))]
+    pub chunks: u32,
+    /// Where the ExportJob says Auto: why it was split like this, or why it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Chunks by ranges of a column of the query's result. Bounds are quantiles, found by reading the column once; rows where

@@ -9,8 +9,8 @@ mod scheduled;
 mod status;
 
 pub use chunking::{
-    Chunking, ColumnChunking, Consistency, DEFAULT_CHUNKS, DatasetChunking, Strategy, TableChunking,
-    ValuesChunking,
+    Chunking, ColumnChunking, Consistency, DEFAULT_CHUNKS, DatasetChunking, DatasetChunks, MAX_CHUNKS,
+    Strategy, TableChunking, ValuesChunking,
 };
 pub use dataset::{Dataset, Expect};
 pub use format::{Compression, Csv, Files, Format, FormatType, Layout, Parquet, ParquetCompression};
@@ -51,12 +51,12 @@ use crate::source::ObjectRef;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) != 'Table' || !has(d.sql) || d.sql.contains(':chunk'))")
+    validation = Rule::new("self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'Auto')) != 'Table' || !has(d.sql) || d.sql.contains(':chunk'))")
         .message("datasets: with chunking strategy Table, write :chunk in sql where the condition on the table shall stand, such as `WHERE f.tenant_id = :tenant AND :chunk`"),
     validation = Rule::new("!has(self.workers) || self.workers == 1 || !has(self.delivery) || self.delivery.mode != 'Direct'")
         .message("delivery.mode Direct streams from one pod: set workers to 1, or choose Staged"),
-    validation = Rule::new("!has(self.files) || self.files.layout != 'Single' || !has(self.delivery) || self.delivery.mode != 'Direct' || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'None')) == 'None')")
-        .message("files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file"),
+    validation = Rule::new("!has(self.files) || self.files.layout != 'Single' || !has(self.delivery) || self.delivery.mode != 'Direct' || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'Auto')) in ['Auto', 'None'])")
+        .message("files.layout Single with delivery.mode Direct needs chunking strategy Auto or None: choose Staged or Auto to join chunks to one file"),
     validation = Rule::new("!has(self.chunking) || self.chunking.consistency != 'PerChunk' || !has(self.delivery) || self.delivery.mode != 'Direct'")
         .message("delivery.mode Direct has no resume: with chunking.consistency PerChunk choose Staged or Auto"),
     validation = Rule::new("!has(self.compression) || self.compression == 'None' || self.format.type != 'Parquet'")

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::DatasetChunks;
 use crate::condition::Condition;
 use crate::reason::Reason;
 
@@ -61,6 +62,10 @@ pub struct ExportJobStatus {
     /// How far the current attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// How each data set was split into chunks, once they are exported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["dataset"]))]
+    pub chunking: Vec<DatasetChunks>,
     /// What was delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,

@@ -217,7 +217,7 @@ fn datasets(input: &Input<'_>) -> Result<Vec<DatasetOrder>, Refusal> {
         .map(|dataset| {
             let chunking = dataset.chunking.clone().unwrap_or_else(|| DatasetChunking::from(&job.chunking));
             let complete = match chunking.strategy {
-                Strategy::None => true,
+                Strategy::Auto | Strategy::None => true,
                 Strategy::Column => chunking.column.is_some(),
                 Strategy::Table => chunking.table.is_some(),
                 Strategy::Values => chunking.values.is_some(),
@@ -270,7 +270,9 @@ fn check_values(dataset: &str, job: &ExportJobSpec, chunking: &DatasetChunking) 
 fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath, Refusal> {
     let job = input.job;
     let joined = job.files.layout == Layout::Single
-        && datasets.iter().any(|dataset| dataset.chunking.strategy != Strategy::None);
+        && datasets
+            .iter()
+            .any(|dataset| !matches!(dataset.chunking.strategy, Strategy::Auto | Strategy::None));
     let direct = match job.delivery.mode {
         DeliveryMode::Direct if job.workers > 1 => {
             return Err(Refusal::new(
@@ -281,7 +283,7 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
         DeliveryMode::Direct if joined => {
             return Err(Refusal::new(
                 Reason::InvalidSpec,
-                "files.layout Single with delivery.mode Direct needs chunking strategy None: choose Staged or Auto to join chunks to one file",
+                "files.layout Single with delivery.mode Direct needs chunking strategy Auto or None: choose Staged or Auto to join chunks to one file",
             ));
         }
         DeliveryMode::Direct if job.chunking.consistency == Consistency::PerChunk => {

@@ -22,6 +22,9 @@ pub(crate) async fn print(prepared: &Prepared, cancel: &CancellationToken) -> Re
     println!("  chunks    {}, {} at a time", plan.chunks.len(), order.parallelism);
     for (number, dataset) in plan.datasets.iter().enumerate() {
         println!("\ndata set {} ({:?})", dataset.name, dataset.strategy);
+        if let Some(reason) = &dataset.reason {
+            println!("  Auto: {reason}");
+        }
         for column in &dataset.columns {
             println!("  {}  {}", column.name, column.column_type);
         }

@@ -36,7 +36,9 @@ pub(super) async fn run(context: &Context) -> Result<Delivered> {
             let started = kept.iter().map(|(_, kept)| kept.started).min().unwrap_or(plan.time);
             let finished = kept.iter().map(|(_, kept)| kept.finished).max().unwrap_or(plan.time);
             let chunks = u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX);
-            delivery.commit(order, &plan, Export { chunks, started, finished }, &context.cancel).await
+            let export = Export { chunks, started, finished };
+            let delivered = delivery.commit(order, &plan, export, &context.cancel).await?;
+            Ok(Delivered { chunking: plan.chunking(), ..delivered })
         }
         Err(error) => {
             delivery.abort().await;

@@ -12,6 +12,7 @@ mod staged;
 
 use std::sync::Arc;
 
+use pgexport_api::job::DatasetChunks;
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Delivered, Outcome};
@@ -107,7 +108,7 @@ pub async fn preview(
     let queries = plan
         .chunks
         .iter()
-        .map(|chunk| plan::chunk_query_with_placeholders(order, chunk))
+        .map(|chunk| plan::chunk_query_with_placeholders(order, &plan, chunk))
         .collect::<Result<_>>()?;
     Ok(Preview { plan, queries })
 }
@@ -116,6 +117,10 @@ pub async fn preview(
 async fn begin(context: &Context) -> Result<(Holder, Plan)> {
     let (holder, plan) = hold(&context.order, &context.connector(), "snapshot", &context.cancel).await?;
     tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.time, "planned");
+    for dataset in plan.chunking() {
+        let DatasetChunks { dataset, strategy, chunks, reason } = dataset;
+        tracing::info!(dataset, ?strategy, chunks, reason, "split");
+    }
     context.progress.planned(u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX));
     failpoint::hit("export::planned", &context.order.run.uid).await;
     Ok((holder, plan))

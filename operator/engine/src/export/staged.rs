@@ -124,6 +124,7 @@ pub(super) fn totals(context: &Context, plan: &Plan, sidecars: &[Sidecar]) -> Re
         rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
         bytes: sidecars.iter().map(|sidecar| sidecar.body.bytes).sum(),
         snapshot_time: plan.snapshot.as_ref().map(|snapshot| snapshot.time),
+        chunking: plan.chunking(),
     })
 }
 

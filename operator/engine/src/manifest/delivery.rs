@@ -127,6 +127,7 @@ impl Delivery {
             rows: manifest.rows,
             bytes: manifest.bytes,
             snapshot_time: manifest.snapshot.as_ref().map(|snapshot| snapshot.time),
+            chunking: Vec::new(),
             already: false,
         })
     }

@@ -82,6 +82,7 @@ impl Success {
             rows: self.rows,
             bytes: self.bytes,
             snapshot_time: self.snapshot_time,
+            chunking: Vec::new(),
             already,
         }
     }

@@ -89,6 +89,8 @@ mod tests {
             query_sha256: String::new(),
             csv_header: Some("id,text\n".to_owned()),
             strategy: Chunking::None,
+            reason: None,
+            from: None,
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) async fn rows(
 }
 
 /// The conditions between bounds. Every row is in one of them: NULLs, and what is below all bounds, in the first.
-fn ranges(column: &str, type_name: &str, bounds: &[String]) -> Vec<Rows> {
+pub(super) fn ranges(column: &str, type_name: &str, bounds: &[String]) -> Vec<Rows> {
     let below = |bound: &String| format!("{column} < {}", cast(Some(bound), type_name));
     let from = |bound: &String| format!("{column} >= {}", cast(Some(bound), type_name));
     let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else { return vec![Rows::All] };

@@ -19,6 +19,8 @@ pub(super) struct Described {
     pub(super) types: Vec<u32>,
     /// The types' modifiers, such as a numeric's digits.
     pub(super) modifiers: Vec<i32>,
+    /// The columns of tables that they are, by the tables' oids and the columns' numbers.
+    pub(super) origins: Vec<Option<(u32, i16)>>,
     /// Its plan.
     pub(super) plan: Node,
 }
@@ -50,8 +52,10 @@ pub(super) async fn describe(session: &Session, doing: &str, query: &Substituted
     }
     let types: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
     let modifiers = statement.columns().iter().map(tokio_postgres::Column::type_modifier).collect();
+    let origins =
+        statement.columns().iter().map(|column| column.table_oid().zip(column.column_id())).collect();
     let columns = columns(session, doing, &statement).await?;
-    Ok(Described { columns, types, modifiers, plan })
+    Ok(Described { columns, types, modifiers, origins, plan })
 }
 
 /// The columns of a statement's result.

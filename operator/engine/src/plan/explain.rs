@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::sql::identifier;
+
 /// A node of a plan.
 #[derive(Deserialize, Debug, Default, Clone)]
 #[serde(rename_all = "PascalCase", default)]
@@ -17,10 +19,13 @@ pub(super) struct Node {
     pub(super) relation: Option<String>,
     pub(super) alias: Option<String>,
     pub(super) filter: Option<String>,
+    pub(super) output: Vec<String>,
     #[serde(rename = "TID Cond")]
     pub(super) tid_condition: Option<String>,
     #[serde(rename = "One-Time Filter")]
     pub(super) one_time_filter: Option<String>,
+    #[serde(rename = "Total Cost")]
+    pub(super) total_cost: f64,
     pub(super) plans: Vec<Node>,
 }
 
@@ -62,17 +67,9 @@ impl Node {
     /// The ways from here to the scans of a table under an alias. PostgreSQL numbers aliases that occur more than once
     /// (`f_1`); those count too.
     pub(super) fn ways_to(&self, schema: &str, relation: &str, alias: &str) -> Vec<Vec<&Self>> {
-        let is_alias = |name: &str| {
-            name.strip_prefix(alias).is_some_and(|rest| {
-                rest.is_empty()
-                    || rest.strip_prefix('_').is_some_and(|number| {
-                        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-                    })
-            })
-        };
         let here = self.schema.as_deref() == Some(schema)
             && self.relation.as_deref() == Some(relation)
-            && self.alias.as_deref().is_some_and(is_alias);
+            && self.has_alias(alias);
         let mut ways: Vec<_> = if here { vec![vec![self]] } else { Vec::new() };
         for child in &self.plans {
             for mut way in child.ways_to(schema, relation, alias) {
@@ -81,6 +78,59 @@ impl Node {
             }
         }
         ways
+    }
+
+    /// Whether it is called so, or so with a number.
+    fn has_alias(&self, alias: &str) -> bool {
+        self.alias.as_deref().and_then(|name| name.strip_prefix(alias)).is_some_and(|rest| {
+            rest.is_empty()
+                || rest.strip_prefix('_').is_some_and(|number| {
+                    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+                })
+        })
+    }
+
+    /// The scans of the table under an alias, or of its partitions, where they are all that the plan reads and each row of
+    /// the result comes from one row of theirs. Otherwise, what else stands in the plan.
+    pub(super) fn sole_scans(&self, alias: &str) -> Result<Vec<&Self>, String> {
+        let subquery =
+            |node: &Self| matches!(node.parent_relationship.as_deref(), Some("InitPlan" | "SubPlan"));
+        if self.plans.iter().any(subquery) {
+            return Err("a subquery in an expression, or a materialized WITH query".to_owned());
+        }
+        match self.kind.as_str() {
+            "Seq Scan" | "Index Scan" | "Index Only Scan" | "Bitmap Heap Scan" | "Tid Scan"
+            | "Tid Range Scan" | "Foreign Scan"
+                if self.has_alias(alias) =>
+            {
+                Ok(vec![self])
+            }
+            // What is made without a table would be made for each chunk.
+            "Result" if self.plans.is_empty() && !self.is_never_run() => Err("rows of no table".to_owned()),
+            "Gather" | "Gather Merge" | "Sort" | "Incremental Sort" | "Result" | "ProjectSet"
+            | "Subquery Scan" | "Append" | "Merge Append" => {
+                let below = self.plans.iter().map(|child| child.sole_scans(alias));
+                Ok(below.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            other => Err(other.to_owned()),
+        }
+    }
+
+    /// What keeps rows that may be other ones the next time: a LIMIT, a sample, a window.
+    pub(super) fn arbitrary(&self) -> Option<&str> {
+        let kinds = ["Limit", "Sample Scan", "WindowAgg"];
+        self.all().map(|node| node.kind.as_str()).find(|kind| kinds.contains(kind))
+    }
+
+    /// Whether an expression has a row of a table in it, as a whole: VERBOSE writes that as `alias.*`.
+    pub(super) fn names_rows(&self) -> bool {
+        self.all().filter_map(|node| node.alias.as_deref()).any(|alias| {
+            let row = format!("{alias}.*");
+            let quoted = format!("{}.*", identifier(alias));
+            self.all()
+                .flat_map(|node| node.output.iter().chain(&node.filter))
+                .any(|text| text.contains(&row) || text.contains(&quoted))
+        })
     }
 }
 

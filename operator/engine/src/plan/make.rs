@@ -13,8 +13,8 @@ use super::describe::describe;
 use super::query::values;
 use super::values::Items;
 use super::{
-    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, column, expect, parameter, rewritten, shape, table,
-    unchanged,
+    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, auto, column, expect, parameter, rewritten, shape,
+    table, unchanged,
 };
 use crate::encode::header_statement;
 use crate::error::{Error, Result};
@@ -38,8 +38,11 @@ pub async fn make(holder: &Holder, order: &RunOrder) -> Result<Plan> {
     }
     rewritten::check(holder.session()).await?;
     let one_snapshot = order.consistency == Consistency::Snapshot;
-    let tables =
-        if one_snapshot { Vec::new() } else { unchanged::split_tables(holder.session(), order).await? };
+    let tables = if one_snapshot {
+        Vec::new()
+    } else {
+        unchanged::split_tables(holder.session(), order, &chunks).await?
+    };
     Ok(Plan {
         version: PLAN_VERSION,
         time: holder.snapshot().time,
@@ -88,7 +91,13 @@ async fn plan_dataset(
     let (types, modifiers) = (&described.types, &described.modifiers);
     let shapes = shape::shapes(session, &doing, types, modifiers, order.format.format_type).await?;
     let csv_header = header(session, &doing, order, &query.sql).await?;
-    let rows = if let Some(chunking) = by_table {
+    let mut auto = None;
+    let rows = if chunking.strategy == Strategy::Auto {
+        let mut split = auto::split(session, &doing, order, &dataset.sql, &whole, &query, &described).await?;
+        let rows = std::mem::take(&mut split.rows);
+        auto = Some(split);
+        rows
+    } else if let Some(chunking) = by_table {
         table::rows(session, &doing, &dataset.sql, values, &described, chunking).await?
     } else if let Some(chunking) = by_column {
         column::rows(session, &doing, &query.sql, &described, chunking).await?
@@ -103,7 +112,9 @@ async fn plan_dataset(
         shapes,
         query_sha256: hex::encode(Sha256::digest(&dataset.sql)),
         csv_header,
-        strategy: chunking.strategy,
+        strategy: auto.as_ref().map_or(chunking.strategy, |split| split.strategy),
+        reason: auto.as_ref().map(|split| split.reason.clone()),
+        from: auto.and_then(|split| split.from),
     };
     Ok((planned, rows))
 }

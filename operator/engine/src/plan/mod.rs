@@ -1,10 +1,12 @@
 //! The plan of a run: which snapshot, which chunks. Made once by worker 0; in a staged run every other worker and the
 //! transfer read it from `plan.json`.
 
+mod auto;
 mod column;
 mod describe;
 mod expect;
 mod explain;
+mod from;
 mod make;
 mod parameter;
 mod query;
@@ -14,12 +16,13 @@ mod table;
 mod unchanged;
 mod values;
 
+pub use from::{FromItem, TablePart};
 pub use make::make;
 pub use query::{chunk_query, chunk_query_with_placeholders};
 pub use unchanged::lock;
 
 use jiff::Timestamp;
-use pgexport_api::job::Strategy;
+use pgexport_api::job::{DatasetChunks, Strategy};
 use pgexport_api::reason::Reason;
 use pgexport_api::source::Server;
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,7 @@ use crate::decode::Shape;
 use crate::error::{Error, Result};
 
 /// The version of [`Plan`] that this code writes and reads.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// The plan of an attempt.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub struct Plan {
 pub struct SplitTable {
     /// The place of its data set in [`Plan::datasets`].
     pub dataset: u32,
-    /// Its name, as the ExportJob writes it.
+    /// Its name, for messages.
     pub name: String,
     /// Its oid.
     pub oid: u32,
@@ -74,6 +77,26 @@ impl Plan {
             .get(index as usize)
             .and_then(|chunk| Some((chunk, self.datasets.get(chunk.dataset as usize)?)));
         found.ok_or_else(|| Error::new(Reason::InternalError, format!("chunk {index} is not in the plan")))
+    }
+
+    /// How each data set is split.
+    #[must_use]
+    pub fn chunking(&self) -> Vec<DatasetChunks> {
+        let mut chunks = vec![0_u32; self.datasets.len()];
+        for chunk in &self.chunks {
+            if let Some(count) = chunks.get_mut(chunk.dataset as usize) {
+                *count += 1;
+            }
+        }
+        let datasets = self.datasets.iter().zip(chunks);
+        datasets
+            .map(|(dataset, chunks)| DatasetChunks {
+                dataset: dataset.name.clone(),
+                strategy: dataset.strategy,
+                chunks,
+                reason: dataset.reason.clone(),
+            })
+            .collect()
     }
 }
 
@@ -108,8 +131,14 @@ pub struct PlannedDataset {
     /// The header line of its CSV files, line end included, where the format has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv_header: Option<String>,
-    /// How it is split.
+    /// How it is split; where the order says Auto, what that came to.
     pub strategy: Strategy,
+    /// Why, where the order says Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The table in the query that parts of it stand for, in chunks of [`Rows::OfParts`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<FromItem>,
 }
 
 /// A column of a result.
@@ -150,6 +179,11 @@ pub enum Rows {
     OfTable {
         /// An SQL condition.
         condition: String,
+    },
+    /// Those that the query returns with parts of the table, or of its partitions, in the place of [`PlannedDataset::from`].
+    OfParts {
+        /// The parts: one at least.
+        parts: Vec<TablePart>,
     },
     /// Those that the query returns for one of the values that `chunking.values` gives.
     OfValue {

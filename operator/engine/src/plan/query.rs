@@ -19,12 +19,12 @@ pub fn chunk_query(order: &RunOrder, plan: &Plan, chunk: &Chunk) -> Result<Strin
     {
         items.insert(item as usize, &mut values)?;
     }
-    query(order, chunk, values)
+    query(order, plan, chunk, values)
 }
 
 /// The query of a chunk as people are shown it: the parameters stay placeholders.
-pub fn chunk_query_with_placeholders(order: &RunOrder, chunk: &Chunk) -> Result<String> {
-    query(order, chunk, Values::default())
+pub fn chunk_query_with_placeholders(order: &RunOrder, plan: &Plan, chunk: &Chunk) -> Result<String> {
+    query(order, plan, chunk, Values::default())
 }
 
 fn dataset<'a>(order: &'a RunOrder, chunk: &Chunk) -> Result<&'a DatasetOrder> {
@@ -38,7 +38,7 @@ fn dataset<'a>(order: &'a RunOrder, chunk: &Chunk) -> Result<&'a DatasetOrder> {
     })
 }
 
-fn query(order: &RunOrder, chunk: &Chunk, mut values: Values) -> Result<String> {
+fn query(order: &RunOrder, plan: &Plan, chunk: &Chunk, mut values: Values) -> Result<String> {
     let dataset = dataset(order, chunk)?;
     Ok(match &chunk.rows {
         // A chunk's value is among the values.
@@ -50,6 +50,14 @@ fn query(order: &RunOrder, chunk: &Chunk, mut values: Values) -> Result<String> 
         Rows::OfTable { condition } => {
             values.insert(CHUNK.to_owned(), format!("({condition})"));
             substitute(&dataset.sql, &values).sql
+        }
+        Rows::OfParts { parts } => {
+            let from = plan.datasets.get(chunk.dataset as usize).and_then(|planned| planned.from.as_ref());
+            let parted = from.and_then(|from| from.with_parts(&dataset.sql, parts)).ok_or_else(|| {
+                let message = format!("data set {}: its plan is not of this query", dataset.name);
+                Error::new(Reason::InternalError, message)
+            })?;
+            substitute(&parted, &values).sql
         }
     })
 }

@@ -4,13 +4,16 @@
 //! locked between chunks: a table that was rewritten has its rows in other pages than the plan says, and a query may have
 //! other columns.
 
+use std::collections::BTreeSet;
+
 use pgexport_api::job::Strategy;
 use pgexport_api::order::RunOrder;
 use pgexport_api::reason::Reason;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::describe::{columns, explain};
-use super::{Chunk, Plan, SplitTable, rewritten};
+use super::{Chunk, Plan, Rows, SplitTable, rewritten};
 use crate::error::{Error, Result};
 use crate::source::Session;
 use crate::source::error::Stage;
@@ -24,7 +27,9 @@ const LOCK_TIMEOUT_HELD: &str = "10s";
 /// What to do where the plan is not right any more. It stays with the run, so another attempt does not help.
 const HINT: &str = "export again with a new ExportJob, at another time than such maintenance; what is finished is of the table as it was";
 
-const TABLE: &str = "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid) FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
+const TABLE: &str = "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), $1 FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
+
+const TABLES: &str = "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)";
 
 /// Whether the query has locked this table, and it has this file.
 const SAME: &str = "
@@ -33,26 +38,41 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
   AND pg_catalog.pg_relation_filenode($1) IS NOT DISTINCT FROM $2";
 
-/// The tables that are split by pages, which planning has locked.
-pub(super) async fn split_tables(session: &Session, order: &RunOrder) -> Result<Vec<SplitTable>> {
+/// The tables that chunks read by pages, which planning has locked.
+pub(super) async fn split_tables(
+    session: &Session,
+    order: &RunOrder,
+    chunks: &[Chunk],
+) -> Result<Vec<SplitTable>> {
     let mut tables = Vec::new();
-    for (dataset, order) in (0_u32..).zip(&order.datasets) {
-        let Some(table) =
-            order.chunking.table.as_ref().filter(|_| order.chunking.strategy == Strategy::Table)
-        else {
-            continue;
-        };
-        let doing = format!("data set {}", order.name);
-        let row = session.one(Stage::Plan, &doing, TABLE, &[(&table.name, Type::TEXT)]).await?;
-        let column = |error| session.error(error, Stage::Plan, &doing);
-        tables.push(SplitTable {
-            dataset,
-            name: table.name.clone(),
-            oid: row.try_get(0).map_err(column)?,
-            file: row.try_get(1).map_err(column)?,
-        });
+    for (index, dataset) in (0_u32..).zip(&order.datasets) {
+        let doing = format!("data set {}", dataset.name);
+        let named = dataset.chunking.table.as_ref().filter(|_| dataset.chunking.strategy == Strategy::Table);
+        if let Some(table) = named {
+            let rows = session.query(Stage::Plan, &doing, TABLE, &[(&table.name, Type::TEXT)]).await?;
+            tables.extend(found(session, &doing, index, &rows)?);
+        }
+        let oids: BTreeSet<u32> = chunks
+            .iter()
+            .filter(|chunk| chunk.dataset == index)
+            .flat_map(|chunk| chunk.rows.ranged())
+            .map(|part| part.oid)
+            .collect();
+        if !oids.is_empty() {
+            let oids: Vec<u32> = oids.into_iter().collect();
+            let rows = session.query(Stage::Plan, &doing, TABLES, &[(&oids, Type::OID_ARRAY)]).await?;
+            tables.extend(found(session, &doing, index, &rows)?);
+        }
     }
     Ok(tables)
+}
+
+fn found(session: &Session, doing: &str, dataset: u32, rows: &[Row]) -> Result<Vec<SplitTable>> {
+    let table = |row: &Row| {
+        Ok(SplitTable { dataset, oid: row.try_get(0)?, file: row.try_get(1)?, name: row.try_get(2)? })
+    };
+    let tables: Result<Vec<_>, _> = rows.iter().map(table).collect();
+    tables.map_err(|error| session.error(error, Stage::Plan, doing))
 }
 
 /// Locks what a chunk's query reads, until its transaction ends, and makes sure that the plan is still right for it.
@@ -71,7 +91,7 @@ pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) ->
     }
     rewritten::check(session).await?;
     let changed = |message: String| Err(Error::new(Reason::RelationRewritten, message).with_hint(HINT));
-    for table in plan.tables.iter().filter(|table| table.dataset == chunk.dataset) {
+    for table in plan.tables.iter().filter(|table| table.dataset == chunk.dataset && reads(chunk, table)) {
         let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
             &[(&table.oid, Type::OID), (&table.file, Type::OID)];
         let row = session.one(Stage::Run, &doing, SAME, parameters).await?;
@@ -91,6 +111,14 @@ pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) ->
         return changed(format!("{doing}: the query has other columns now than when it was planned"));
     }
     Ok(())
+}
+
+/// Whether a chunk reads pages of a table: of several, those of some.
+fn reads(chunk: &Chunk, table: &SplitTable) -> bool {
+    match &chunk.rows {
+        rows @ Rows::OfParts { .. } => rows.ranged().any(|part| part.oid == table.oid),
+        _ => true,
+    }
 }
 
 /// Plans the query, which locks what it reads.

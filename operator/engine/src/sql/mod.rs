@@ -3,10 +3,12 @@
 #[cfg(test)]
 mod law;
 mod lexer;
+mod outline;
 mod parameter;
 mod quote;
 mod type_name;
 
+pub use outline::{Name, Outline, outline};
 pub use parameter::{CHUNK, SNAPSHOT_TIME, Substituted, Values, substitute};
 pub use quote::{cast, identifier, literal};
 pub use type_name::TypeName;

@@ -24,6 +24,8 @@ pub struct Substituted {
     pub undeclared: BTreeSet<String>,
     /// Declared placeholders that stand in `[…]` without parentheses: there `:n` is the end of a slice.
     pub bracketed: BTreeSet<String>,
+    /// Where, behind each value, [`Self::sql`] goes on, and where the text that it was made of does.
+    shifts: Vec<(usize, usize)>,
 }
 
 impl Substituted {
@@ -32,12 +34,20 @@ impl Substituted {
     pub fn has_more_statements(&self) -> bool {
         tokens(&self.sql).any(|token| token.kind == Kind::Semicolon)
     }
+
+    /// Where a place of [`Self::sql`] that is in no value is in the text that it was made of.
+    #[must_use]
+    pub fn origin(&self, place: usize) -> usize {
+        let behind = self.shifts.partition_point(|(here, _)| *here <= place);
+        let (here, there) = behind.checked_sub(1).map_or((0, 0), |last| self.shifts[last]);
+        there + (place - here)
+    }
 }
 
 impl std::fmt::Debug for Substituted {
     /// Without the query, which holds values.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { sql: _, replaced, undeclared, bracketed } = self;
+        let Self { sql: _, replaced, undeclared, bracketed, shifts: _ } = self;
         formatter
             .debug_struct("Substituted")
             .field("replaced", replaced)
@@ -55,11 +65,13 @@ pub fn substitute(sql: &str, values: &Values) -> Substituted {
         replaced: BTreeMap::new(),
         undeclared: BTreeSet::new(),
         bracketed: BTreeSet::new(),
+        shifts: Vec::new(),
     };
-    let mut end = 0;
+    let (mut end, mut read) = (0, 0);
     let mut open = Vec::new();
     let mut after_colon = false;
     for token in tokens(sql) {
+        read += token.text.len();
         match token.kind {
             Kind::OpenParenthesis | Kind::OpenBracket => open.push(token.kind),
             Kind::CloseParenthesis | Kind::CloseBracket => {
@@ -77,6 +89,7 @@ pub fn substitute(sql: &str, values: &Values) -> Substituted {
             Some((name, Some(value))) => {
                 *out.replaced.entry(name.to_owned()).or_default() += 1;
                 out.sql.push_str(value);
+                out.shifts.push((out.sql.len(), read));
             }
             Some((name, None)) => {
                 if !in_brackets {
@@ -146,6 +159,17 @@ mod tests {
         assert_eq!(seen.replaced.get("a"), Some(&2));
         assert_eq!(seen.undeclared.iter().collect::<Vec<_>>(), ["foo", "id"]);
         assert_eq!(seen.bracketed.iter().collect::<Vec<_>>(), ["n"]);
+    }
+
+    #[test]
+    fn places_outside_of_values_are_found_again() {
+        let sql = "SELECT :a, x FROM t WHERE y = :n AND z";
+        let seen = substitute(sql, &values());
+        for word in ["SELECT", "x FROM", "t WHERE", "y =", "z"] {
+            let place = seen.sql.find(word).unwrap();
+            assert_eq!(seen.origin(place), sql.find(word).unwrap(), "{word}");
+        }
+        assert_eq!(seen.origin(seen.sql.len()), sql.len());
     }
 
     #[test]

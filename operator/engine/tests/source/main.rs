@@ -7,6 +7,7 @@
     reason = "helpers of tests, which fail by it"
 )]
 
+mod auto;
 mod chunking;
 mod copying;
 mod encoding;

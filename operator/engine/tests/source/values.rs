@@ -36,7 +36,7 @@ async fn each_value_is_a_chunk_in_the_items_order() {
         assert_eq!(plan.chunks[2].rows, Rows::OfValue { item: 2 });
         let told = serde_json::to_string(&plan).unwrap();
         assert!(!told.contains("c'"), "a plan holds no values: {told}");
-        let shown = chunk_query_with_placeholders(&order, &plan.chunks[1]).unwrap();
+        let shown = chunk_query_with_placeholders(&order, &plan, &plan.chunks[1]).unwrap();
         assert!(shown.contains("= :v") && !shown.contains("CAST"), "{shown}");
         let lines: Vec<usize> = world
             .read(&holder, &order, &plan)

@@ -79,6 +79,8 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
                 query_sha256: "q".to_owned(),
                 csv_header: Some("id\n".to_owned()),
                 strategy: Strategy::None,
+                reason: None,
+                from: None,
             })
             .collect(),
         chunks: chunks.collect(),

@@ -252,6 +252,7 @@ fn starting(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 fn exported(draft: &mut Draft<'_>, job: &JobFacts, totals: &Exported) {
     draft.status.progress = Some(progress::exported(totals));
     draft.status.snapshot_time = totals.snapshot_time.map(whole_seconds);
+    draft.status.chunking.clone_from(&totals.chunking);
     draft.status.failures = None;
     let message =
         format!("exported to staging: {} and {}", count(totals.chunks, "chunk"), count(totals.rows, "row"));
@@ -274,6 +275,9 @@ pub fn delivered(draft: &mut Draft<'_>, job: &JobFacts, totals: &Delivered) {
     draft.status.progress = Some(progress::delivered(totals));
     draft.status.snapshot_time =
         draft.status.snapshot_time.take().or(totals.snapshot_time.map(whole_seconds));
+    if !totals.chunking.is_empty() {
+        draft.status.chunking.clone_from(&totals.chunking);
+    }
     draft.status.output = Some(Output {
         location,
         manifest: totals.manifest.clone(),

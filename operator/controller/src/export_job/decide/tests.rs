@@ -9,7 +9,7 @@ mod supervise;
 mod suspend;
 
 use pgexport_api::condition::{ConditionType, find, is_true};
-use pgexport_api::job::ChildKind;
+use pgexport_api::job::{ChildKind, DatasetChunks, Strategy};
 use pgexport_api::progress::WorkerProgress;
 use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{ExportJob, ExportJobStatus, Phase, Reason};
@@ -182,6 +182,7 @@ fn exported() -> Outcome {
         rows: 100,
         bytes: 4096,
         snapshot_time: Some(at("2026-11-23T10:00:03.25Z")),
+        chunking: chunking(),
     })
 }
 
@@ -194,8 +195,14 @@ fn delivered() -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(at("2026-11-23T10:00:03Z")),
+        chunking: chunking(),
         already: false,
     })
+}
+
+fn chunking() -> Vec<DatasetChunks> {
+    let reason = Some("public.findings, by ranges of its pages".to_owned());
+    vec![DatasetChunks { dataset: "findings".to_owned(), strategy: Strategy::Table, chunks: 8, reason }]
 }
 
 fn reasons(decision: &Decision) -> Vec<&'static str> {

@@ -85,7 +85,13 @@ fn pod(container: ContainerState) -> PodFacts {
 }
 
 fn exported(now: Timestamp) -> Outcome {
-    Outcome::Exported(Exported { chunks: 8, rows: 100, bytes: 4096, snapshot_time: Some(now) })
+    Outcome::Exported(Exported {
+        chunks: 8,
+        rows: 100,
+        bytes: 4096,
+        snapshot_time: Some(now),
+        chunking: Vec::new(),
+    })
 }
 
 fn delivered(now: Timestamp) -> Outcome {
@@ -97,6 +103,7 @@ fn delivered(now: Timestamp) -> Outcome {
         rows: 100,
         bytes: 5000,
         snapshot_time: Some(now),
+        chunking: Vec::new(),
         already: false,
     })
 }

@@ -45,6 +45,7 @@ fn a_staged_run_goes_well() {
     assert_eq!(status.duration.as_deref(), Some("1m32s"));
     assert_eq!(status.progress.as_ref().unwrap().percent, 100);
     assert_eq!(status.output.as_ref().unwrap().rows, 100);
+    assert_eq!(status.chunking, chunking());
     for kind in [
         ConditionType::Accepted,
         ConditionType::Exported,
