@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::duration::{duration, in_range, read_optional_duration, up_to_a_year};
+use crate::size::{ByteSize, size};
 
 /// Where to read: one PostgreSQL instance and database, the login that reads it, and where chunks are staged.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -85,6 +86,11 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub max_active_sessions: Option<u32>,
+    /// Bytes a second that an ExportJob reads, such as `50Mi`, as the server sends them: over all its connections, its workers
+    /// each an equal part. Without it, as many as it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "size")]
+    pub max_rate: Option<ByteSize>,
 }
 
 /// See [`ExportSourceSpec::inline_sql`].

@@ -12,6 +12,8 @@ mod expect;
 mod parquet;
 #[path = "export/per_chunk.rs"]
 mod per_chunk;
+#[path = "export/rate.rs"]
+mod rate;
 mod support;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::encode::Batch;
 use crate::error::{Error, Result};
 use crate::output::{FileWriter, FinishedFile, Packer};
 use crate::plan::{self, Plan, PlannedDataset};
-use crate::source::{Importer, application_name, privilege};
+use crate::source::{Importer, RateLimit, application_name, privilege};
 
 /// Every `workers`-th chunk, so that the chunks of each data set are spread over all workers.
 pub(super) fn chunks_of(worker: u32, workers: u32, chunks: usize) -> Vec<u32> {
@@ -108,10 +108,12 @@ pub(super) async fn export<D: Destination>(
 ) -> Result<Vec<(u32, D::Kept)>> {
     let connections =
         connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
-    let next = AtomicUsize::new(0);
+    let rate = context.order.source.limits.max_rate.map(|rate| rate.bytes());
+    let rate = rate.map(|rate| RateLimit::new(rate / u64::from(context.order.workers.max(1))));
+    let share = Share { chunks, next: AtomicUsize::new(0), rate };
     let mut streams = FuturesUnordered::new();
     for _ in 0..connections.min(chunks.len()) {
-        streams.push(stream(context, plan, chunks, &next, destination, stop));
+        streams.push(stream(context, plan, &share, destination, stop));
     }
     let mut kept = Vec::with_capacity(chunks.len());
     let mut failure: Option<Error> = None;
@@ -135,18 +137,25 @@ fn more_telling(former: Option<Error>, error: Error) -> Error {
     }
 }
 
+/// What the connections of a worker share.
+struct Share<'a> {
+    chunks: &'a [u32],
+    /// The place of the next chunk that nobody has taken.
+    next: AtomicUsize,
+    rate: Option<RateLimit>,
+}
+
 /// One connection: takes chunk after chunk until none is left.
 async fn stream<D: Destination>(
     context: &Context,
     plan: &Plan,
-    chunks: &[u32],
-    next: &AtomicUsize,
+    share: &Share<'_>,
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<Vec<(u32, D::Kept)>> {
     let mut kept = Vec::new();
     let mut connection: Option<Importer> = None;
-    while let Some(&chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+    while let Some(&chunk) = share.chunks.get(share.next.fetch_add(1, Ordering::Relaxed)) {
         if stop.is_cancelled() {
             return Err(interrupted());
         }
@@ -159,7 +168,8 @@ async fn stream<D: Destination>(
                 () = stop.cancelled() => return Err(interrupted()),
             }
         };
-        let copied = copy(context, plan, chunk, &mut importer, destination, stop).await;
+        let rate = share.rate.as_ref();
+        let copied = copy(context, plan, chunk, &mut importer, rate, destination, stop).await;
         kept.push((chunk, copied.map_err(|error| error.with_chunk(chunk))?));
         context.progress.chunk_exported();
         connection = Some(importer);
@@ -201,6 +211,7 @@ async fn copy<D: Destination>(
     plan: &Plan,
     chunk: u32,
     importer: &mut Importer,
+    rate: Option<&RateLimit>,
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<D::Kept> {
@@ -211,7 +222,7 @@ async fn copy<D: Destination>(
     let filled = tokio::select! {
         filled = async {
             lock(plan, chunk, &query, importer).await?;
-            fill(context, &query, dataset, importer, &mut file).await
+            fill(context, &query, dataset, importer, rate, &mut file).await
         } => filled,
         () = stop.cancelled() => Err(interrupted()),
     };
@@ -230,12 +241,18 @@ async fn fill(
     query: &str,
     dataset: &PlannedDataset,
     importer: &mut Importer,
+    rate: Option<&RateLimit>,
     file: &mut ChunkFile,
 ) -> Result<()> {
     let mut rows = importer.copy(query, &context.order.format, dataset).await?;
     file.head().await?;
+    let mut paid = 0;
     while let Some(batch) = rows.next().await {
         let (batch, written) = (batch?, file.writer.bytes());
+        if let Some(rate) = rate {
+            rate.pay(rows.taken() - paid).await;
+            paid = rows.taken();
+        }
         context.progress.read(batch.rows, 0);
         file.write(batch).await?;
         context.progress.read(0, file.writer.bytes() - written);

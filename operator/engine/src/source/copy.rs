@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use futures::{Stream, StreamExt as _};
@@ -44,7 +45,8 @@ impl Importer {
         let statement = copy_statement(query, format, &dataset.shapes);
         let starting = Box::pin(async move { session.client().copy_out(&statement).await });
         let encoder = Encoder::new(format, &dataset.columns, &dataset.shapes)?;
-        Ok(CopyStream { session, spent, outlet, state: State::New(starting, Box::new(encoder)) })
+        let state = State::New(starting, Box::new(encoder));
+        Ok(CopyStream { session, spent, outlet, state, taken: Arc::default() })
     }
 }
 
@@ -56,6 +58,8 @@ pub struct CopyStream<'a> {
     /// See [`Importer::outlet`].
     outlet: &'a mut Option<Outlet>,
     state: State<'a>,
+    /// Bytes of rows that have come out of the outlet.
+    taken: Arc<AtomicU64>,
 }
 
 type Starting<'a> = Pin<Box<dyn Future<Output = Result<CopyOutStream, tokio_postgres::Error>> + Send + 'a>>;
@@ -74,6 +78,12 @@ enum State<'a> {
 }
 
 impl CopyStream<'_> {
+    /// How many bytes of rows have come from the server.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
     /// Ends the stream; the importer lives on only after a whole copy, with the outlet for the next one.
     fn end(&mut self, outlet: Option<Outlet>) {
         self.state = State::Ended;
@@ -107,7 +117,10 @@ impl<'a> Stream for CopyStream<'a> {
                     this.spent.store(true, Relaxed);
                     outlet.set_open(true);
                     if let State::New(starting, encoder) = std::mem::replace(&mut this.state, State::Ended) {
-                        this.state = State::Starting(starting, Encoding::start(outlet, *encoder));
+                        this.state = State::Starting(
+                            starting,
+                            Encoding::start(outlet, *encoder, Arc::clone(&this.taken)),
+                        );
                     }
                 }
                 State::Starting(starting, _) => match ready!(starting.as_mut().poll(context)) {

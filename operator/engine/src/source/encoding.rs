@@ -1,6 +1,8 @@
 //! Encoding on a task of its own, so that copies side by side use as many cores.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use futures::FutureExt as _;
@@ -22,11 +24,11 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    /// Begins to encode what comes out. One batch waits for whoever takes it, and one for its place.
-    pub(super) fn start(outlet: Outlet, encoder: Encoder) -> Self {
+    /// Begins to encode what comes out, and counts its bytes. One batch waits for whoever takes it, and one for its place.
+    pub(super) fn start(outlet: Outlet, encoder: Encoder, taken: Arc<AtomicU64>) -> Self {
         let (sender, batches) = mpsc::channel(1);
         let (ended, end) = oneshot::channel();
-        Self { batches, ended: Some(ended), task: tokio::spawn(encode(outlet, encoder, sender, end)) }
+        Self { batches, ended: Some(ended), task: tokio::spawn(encode(outlet, encoder, taken, sender, end)) }
     }
 
     /// The next batch. `None`: there is none, as the connection is over, or all that the server has sent is encoded.
@@ -54,6 +56,7 @@ impl Encoding {
 async fn encode(
     mut outlet: Outlet,
     mut encoder: Encoder,
+    taken: Arc<AtomicU64>,
     batches: mpsc::Sender<Result<Batch>>,
     mut end: oneshot::Receiver<()>,
 ) -> Outlet {
@@ -71,10 +74,12 @@ async fn encode(
             }
         };
         let last = piece.is_none();
-        if last && !ended {
+        // A connection that is over may have been so after the server's last word, which the client tells.
+        if last && !ended && (&mut end).await.is_err() {
             return outlet;
         }
         let mut piece = piece.as_deref().unwrap_or_default();
+        taken.fetch_add(piece.len() as u64, Relaxed);
         loop {
             let batch = if last { encoder.finish() } else { encoder.push(&mut piece) };
             let failed = batch.is_err();

@@ -8,6 +8,7 @@ pub mod error;
 mod fresh;
 pub mod load;
 pub mod privilege;
+mod rate;
 mod session;
 mod setting;
 pub mod settle;
@@ -17,5 +18,6 @@ mod tls;
 
 pub use connect::{Connector, application_name};
 pub use copy::CopyStream;
+pub use rate::RateLimit;
 pub use session::Session;
 pub use snapshot::{Holder, Importer};
