@@ -39,6 +39,34 @@ impl ByteSize {
     }
 }
 
+/// The bytes of a quantity of Kubernetes's, rounded down: `512Mi`, `1.5G`, `1000000`. `None`: it is none, or not of bytes.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
+#[must_use]
+pub fn quantity_bytes(text: &str) -> Option<u64> {
+    let end = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit: u64 = match unit {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => MEBIBYTE,
+        "Gi" => GIBIBYTE,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a limit of memory has fewer digits; what is too large becomes the largest number"
+    )]
+    let bytes = number.parse::<f64>().ok().map(|number| (number * unit as f64) as u64);
+    bytes
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -77,7 +105,25 @@ pub(crate) fn at_most(field: &str, most: ByteSize) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::ByteSize;
+    use super::{ByteSize, quantity_bytes};
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_writes_them() {
+        for (text, bytes) in [
+            ("512Mi", Some(512 << 20)),
+            ("1.5Gi", Some(3 << 29)),
+            ("1G", Some(1_000_000_000)),
+            ("1000000", Some(1_000_000)),
+            ("0.5Ki", Some(512)),
+            ("100m", None),
+            ("Mi", None),
+            ("", None),
+            ("-1Mi", None),
+            ("1.2.3", None),
+        ] {
+            assert_eq!(quantity_bytes(text), bytes, "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_as_they_are_written() {

@@ -15,7 +15,9 @@ pub use chunking::{
 pub use dataset::{Dataset, Expect};
 pub use format::{Compression, Csv, Files, Format, FormatType, Layout, Parquet, ParquetCompression};
 pub use parameter::{Parameter, ParameterError, ParameterValue, ValueFrom, WindowEdge};
-pub use policy::{Backoff, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry};
+pub use policy::{
+    Backoff, DEFAULT_MEMORY_LIMIT, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry,
+};
 pub use scheduled::{Scheduled, Window};
 pub use status::{
     ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,

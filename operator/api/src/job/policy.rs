@@ -152,6 +152,9 @@ impl Default for Deadlines {
     }
 }
 
+/// The memory that a pod may use where neither `podTemplate.resources` nor the installation says otherwise.
+pub const DEFAULT_MEMORY_LIMIT: &str = "512Mi";
+
 /// What the pods of a job ask for.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]

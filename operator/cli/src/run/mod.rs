@@ -107,7 +107,7 @@ async fn run(args: &Args, cancel: &CancellationToken) -> Result<(), RunError> {
         let prepared =
             prepare::prepare(&manifests, job, &folders, args.staging_dir.as_deref()).map_err(failed)?;
         if args.dry_run {
-            plan::print(&prepared, cancel).await.map_err(failed)?;
+            plan::print(&prepared, &job.object, cancel).await.map_err(failed)?;
             continue;
         }
         let progress = Arc::new(Progress::default());

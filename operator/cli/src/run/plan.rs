@@ -1,13 +1,19 @@
 //! `--dry-run`: the plan, as people read it.
 
+use pgexport_api::job::{DEFAULT_MEMORY_LIMIT, ExportJobSpec};
 use pgexport_api::order::DeliveryPath;
+use pgexport_api::size::quantity_bytes;
 use pgexport_engine::{Error, export};
 use tokio_util::sync::CancellationToken;
 
 use super::prepare::Prepared;
 
 /// Connects, plans, and prints the plan with the chunks' queries. Parameters stay placeholders.
-pub(crate) async fn print(prepared: &Prepared, cancel: &CancellationToken) -> Result<(), Error> {
+pub(crate) async fn print(
+    prepared: &Prepared,
+    job: &ExportJobSpec,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
     let order = &prepared.order;
     let preview = export::preview(order, prepared.secrets.clone(), cancel).await?;
     let plan = &preview.plan;
@@ -20,6 +26,7 @@ pub(crate) async fn print(prepared: &Prepared, cancel: &CancellationToken) -> Re
     };
     println!("  delivery  {delivery}");
     println!("  chunks    {}, {} at a time", plan.chunks.len(), order.parallelism);
+    print_memory(job);
     for (number, dataset) in plan.datasets.iter().enumerate() {
         println!("\ndata set {} ({:?})", dataset.name, dataset.strategy);
         if let Some(reason) = &dataset.reason {
@@ -35,4 +42,25 @@ pub(crate) async fn print(prepared: &Prepared, cancel: &CancellationToken) -> Re
         }
     }
     Ok(())
+}
+
+/// The memory that a pod of the job needs, and whether it gets that.
+fn print_memory(job: &ExportJobSpec) {
+    let memory = export::Memory::of(&job.format, job.compression, job.chunking.parallelism, job.workers);
+    println!("  memory    {memory}");
+    let resources = job.pod_template.as_ref().and_then(|template| template.resources.as_ref());
+    let limit = match resources {
+        // Resources of the job's own take the place of the installation's as a whole.
+        Some(resources) => {
+            resources.limits.as_ref().and_then(|limits| limits.get("memory")).map(|limit| limit.0.as_str())
+        }
+        None => Some(DEFAULT_MEMORY_LIMIT),
+    };
+    match limit {
+        None => println!("            podTemplate.resources sets no limit"),
+        Some(limit) if quantity_bytes(limit).is_some_and(|limit| limit < memory.bytes()) => println!(
+            "            warning: more than its limit of {limit}: raise podTemplate.resources.limits.memory, or lower chunking.parallelism"
+        ),
+        Some(limit) => println!("            within its limit of {limit}"),
+    }
 }

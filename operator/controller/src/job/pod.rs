@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use pgexport_api::job::PodTemplate;
+use pgexport_api::job::{DEFAULT_MEMORY_LIMIT, PodTemplate};
 use pgexport_api::{naming, progress};
 
 use super::fact::GRACE_SECONDS;
@@ -166,7 +166,7 @@ fn default_resources() -> ResourceRequirements {
     };
     ResourceRequirements {
         requests: Some(quantities(&[("cpu", "100m"), ("memory", "128Mi")])),
-        limits: Some(quantities(&[("memory", "512Mi")])),
+        limits: Some(quantities(&[("memory", DEFAULT_MEMORY_LIMIT)])),
         ..ResourceRequirements::default()
     }
 }

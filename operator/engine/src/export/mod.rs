@@ -6,9 +6,12 @@
 
 mod direct;
 mod expect;
+mod memory;
 mod per_chunk;
 mod share;
 mod staged;
+
+pub use memory::Memory;
 
 use std::sync::Arc;
 

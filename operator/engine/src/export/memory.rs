@@ -1,0 +1,99 @@
+//! What memory a worker that exports needs: a function of its connections, the parts of uploads and the format.
+
+use std::fmt;
+
+use pgexport_api::job::{Compression, Format, FormatType};
+use pgexport_api::progress::human_bytes;
+
+use crate::output::FIRST_PART;
+use crate::store::PARTS_IN_FLIGHT;
+
+const MEBIBYTE: u64 = 1 << 20;
+/// The process: code, runtime, TLS and clients.
+const PROCESS: u64 = 24 * MEBIBYTE;
+/// What comes from the server and waits, and a batch that is decoded and encoded.
+const ROWS: u64 = MEBIBYTE;
+/// A compressor's window and tables, and the batch that it has.
+const COMPRESSOR: u64 = 4 * MEBIBYTE;
+/// Beside a row group: the batch of rows it is filled from, dictionaries, and pages that are being encoded. Measured.
+const COLUMNS: u64 = 36 * MEBIBYTE;
+
+/// The memory of a worker, in bytes, while rows and files are of usual sizes: a row that is longer than [`ROWS`] comes on top,
+/// up to four times, and the parts of files of more than 6 GiB are larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Connections of a worker.
+    pub connections: u32,
+    /// For each: the part of an upload that is filled, one that is hashed, and those that travel.
+    pub parts: u64,
+    /// For each: what the format and the compression hold.
+    pub encoding: u64,
+}
+
+impl Memory {
+    /// Of the worker that has the most connections.
+    #[must_use]
+    pub fn of(format: &Format, compression: Compression, parallelism: u32, workers: u32) -> Self {
+        let parts = (PARTS_IN_FLIGHT as u64 + 2) * FIRST_PART as u64;
+        let encoding = match (format.format_type, compression) {
+            (FormatType::Parquet, _) => format.parquet.unwrap_or_default().row_group_bytes.bytes() + COLUMNS,
+            (_, Compression::None) => ROWS,
+            (_, Compression::Gzip | Compression::Zstd) => ROWS + COMPRESSOR,
+        };
+        Self { connections: parallelism.div_ceil(workers.max(1)).max(1), parts, encoding }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let each = self.parts.saturating_add(self.encoding);
+        PROCESS.saturating_add(each.saturating_mul(u64::from(self.connections)))
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, parts, encoding } = *self;
+        write!(
+            formatter,
+            "{}B a worker: {}B, and for each of {connections} connections {}B of parts and {}B of rows",
+            human_bytes(self.bytes()),
+            human_bytes(PROCESS),
+            human_bytes(parts),
+            human_bytes(encoding)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgexport_api::job::{Compression, Format, FormatType, Parquet};
+    use serde_json::json;
+
+    use super::{MEBIBYTE, Memory};
+
+    fn mebibytes(format_type: FormatType, compression: Compression, parallelism: u32, workers: u32) -> u64 {
+        let format = Format { format_type, csv: None, parquet: None };
+        Memory::of(&format, compression, parallelism, workers).bytes() / MEBIBYTE
+    }
+
+    #[test]
+    fn memory_grows_with_connections_and_with_what_each_holds() {
+        assert_eq!(mebibytes(FormatType::Csv, Compression::None, 4, 1), 24 + 4 * 33);
+        assert_eq!(
+            mebibytes(FormatType::Csv, Compression::None, 5, 2),
+            24 + 3 * 33,
+            "the worker that has more"
+        );
+        assert_eq!(mebibytes(FormatType::Ndjson, Compression::Zstd, 1, 1), 24 + 37);
+        assert_eq!(mebibytes(FormatType::Parquet, Compression::None, 4, 1), 24 + 4 * 100);
+        let parquet: Parquet = serde_json::from_value(json!({"rowGroupBytes": "64Mi"})).unwrap();
+        let format = Format { format_type: FormatType::Parquet, csv: None, parquet: Some(parquet) };
+        let memory = Memory::of(&format, Compression::None, 4, 1);
+        assert_eq!(memory.bytes() / MEBIBYTE, 24 + 4 * 132);
+        assert_eq!(
+            memory.to_string(),
+            "552MiB a worker: 24MiB, and for each of 4 connections 32MiB of parts and 100MiB of rows"
+        );
+    }
+}
