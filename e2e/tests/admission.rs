@@ -47,6 +47,20 @@ async fn create_refuses_with_the_field_and_the_fix() {
             "write :chunk in sql",
         ),
         ("ExportJob", "j", with(json!({"chunking": {"strategy": "Sometimes"}})), "Unsupported value"),
+        (
+            "ExportJob",
+            "j",
+            with(
+                json!({"chunking": {"strategy": "Values", "values": {"parameter": "v", "items": [1], "itemsFrom": "SELECT 1"}}}),
+            ),
+            "one and only one schema",
+        ),
+        (
+            "ExportJob",
+            "j",
+            with(json!({"files": {"name": "v={value}/{dataset}-{part}-{token}"}})),
+            "a value of chunking strategy Values",
+        ),
         ("ExportJob", "j", with(json!({"workers": 2, "delivery": {"mode": "Direct"}})), "set workers to 1"),
         ("ExportJob", "j", with(json!({"workers": 0})), "greater than or equal to 1"),
         ("ExportJob", "j", with(json!({"datasets": []})), "at least 1 items"),

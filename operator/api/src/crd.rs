@@ -55,6 +55,13 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
                 }
                 _ => {}
             }
+            for spec in [&["spec"][..], &["spec", "jobTemplate", "spec"]] {
+                for chunking in [&["chunking", "values"][..], &["datasets", "chunking", "values"]] {
+                    if let Some(values) = at(schema, &[spec, chunking].concat()) {
+                        values.one_of = Some(["items", "itemsFrom"].map(required).into());
+                    }
+                }
+            }
         }
     }
     crd
@@ -140,7 +147,7 @@ mod tests {
         let text = serde_json::to_string(&all()).unwrap();
         assert_eq!(
             text.matches("\"oneOf\"").count(),
-            2,
+            6,
             "a documented enum variant turned an enum into oneOf"
         );
         assert!(!text.contains("\"anyOf\""), "an untagged or nullable type turned into anyOf");

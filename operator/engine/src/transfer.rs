@@ -163,7 +163,8 @@ impl Transfer<'_> {
         }
         let RunOrder { files, format, compression, .. } = self.order;
         let (format, token) = (format.format_type, self.order.token());
-        let name = file_name(files, format, *compression, &file.dataset.name, file.part, &token);
+        let value = file.dataset.value(file.part);
+        let name = file_name(files, format, *compression, &file.dataset.name, file.part, value, &token);
         let key = self.delivery.key(&name);
         let mut writer =
             FileWriter::begin(self.sink.as_ref(), &key, media_type(format, *compression)).await?;

@@ -10,6 +10,8 @@ mod compression;
 mod expect;
 #[path = "export/parquet.rs"]
 mod parquet;
+#[path = "export/partition.rs"]
+mod partition;
 #[path = "export/per_chunk.rs"]
 mod per_chunk;
 #[path = "export/rate.rs"]

@@ -184,15 +184,22 @@ pub struct ValuesChunking {
     #[schemars(length(min = 1, max = 128), regex(pattern = r#"^[A-Za-z_"][A-Za-z0-9_ ".,()]*$"#))]
     pub parameter_type: String,
     /// The values: strings, numbers, booleans, each once. A chunk each, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "items")]
     pub items: Vec<Value>,
+    /// Instead of `items`, a query that gives them: one column, at most 10,000 rows, no NULL, each value once. It sees the same
+    /// snapshot, and may name parameters. Where it gives nothing, the result is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65_536))]
+    pub items_from: Option<String>,
 }
 
 fn default_type() -> String {
     "text".to_owned()
 }
 
-/// As for a parameter's values: no structural schema says "string, number or boolean".
+/// As for a parameter's values: no structural schema says "string, number or boolean", and [`crate::crd`] says that
+/// `itemsFrom` takes their place.
 fn items(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "description": "The values: strings, numbers, booleans, each once. A chunk each, in this order.",

@@ -181,14 +181,18 @@ pub enum ParquetCompression {
 /// How rows are laid out in files, and the files' names.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.name) || self.layout != 'PerChunk' || self.name.contains('{part}')").message("files.name: name {part}, or the files of a data set would overwrite one another"))]
+#[x_kube(
+    validation = Rule::new("!has(self.name) || self.layout != 'PerChunk' || self.name.contains('{part}')").message("files.name: name {part}, or the files of a data set would overwrite one another"),
+    validation = Rule::new("!has(self.name) || self.layout != 'Single' || !self.name.contains('{value}')").message("files.name: {value} is a chunk's, and goes with layout PerChunk"),
+)]
 pub struct Files {
     /// PerChunk: a file a chunk. Single: a data set as one file.
     #[serde(default)]
     pub layout: Layout,
     /// The files' names, without extension. Placeholders: `{dataset}`, `{part}` (the chunk's number in its data set, from
-    /// 00000) and `{token}` (unique to this attempt of this ExportJob). Default: `{dataset}-{part}-{token}`, and for
-    /// layout Single `{dataset}-{token}`.
+    /// 00000) and `{token}` (unique to this attempt of this ExportJob); with chunking strategy Values also `{value}`, as in
+    /// `day={value}/{dataset}-{part}-{token}`: the value as PostgreSQL writes it, with the escapes of Hive, Spark and DuckDB.
+    /// Default: `{dataset}-{part}-{token}`, and for layout Single `{dataset}-{token}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9._={}-]+(/[A-Za-z0-9._={}-]+)*$"))]
     #[x_kube(
@@ -201,6 +205,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// Whether files are named by the values of their chunks.
+    #[must_use]
+    pub fn names_value(&self) -> bool {
+        self.name_template().contains("{value}")
+    }
+
     /// The files' name template, the default included.
     #[must_use]
     pub fn name_template(&self) -> &str {

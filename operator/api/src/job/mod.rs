@@ -61,6 +61,8 @@ use crate::source::ObjectRef;
         .message("files.layout Single with delivery.mode Direct needs chunking strategy Auto or None: choose Staged or Auto to join chunks to one file"),
     validation = Rule::new("!has(self.chunking) || self.chunking.consistency != 'PerChunk' || !has(self.delivery) || self.delivery.mode != 'Direct'")
         .message("delivery.mode Direct has no resume: with chunking.consistency PerChunk choose Staged or Auto"),
+    validation = Rule::new("!has(self.files) || !has(self.files.name) || !self.files.name.contains('{value}') || self.datasets.all(d, (has(d.chunking) ? d.chunking.strategy : (has(self.chunking) ? self.chunking.strategy : 'Auto')) == 'Values')")
+        .message("files.name: {value} is a value of chunking strategy Values, which each data set then needs"),
     validation = Rule::new("!has(self.compression) || self.compression == 'None' || self.format.type != 'Parquet'")
         .message("compression: leave it out with Parquet, whose pages are compressed: see format.parquet.compression"),
     validation = Rule::new("!has(self.workers) || !has(self.chunking) || !has(self.chunking.parallelism) || self.workers <= self.chunking.parallelism")

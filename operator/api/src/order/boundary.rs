@@ -1,7 +1,7 @@
 //! What an ExportJob may do: which queries a source lets it run, and which sinks let it deliver.
 
-use super::{ParameterOrder, Refusal};
-use crate::job::{Dataset, ExportJobSpec, ParameterValue};
+use super::{DatasetOrder, ParameterOrder, Refusal};
+use crate::job::{Dataset, DatasetChunking, ExportJobSpec, ParameterValue, Strategy};
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
 use crate::source::{ExportSourceSpec, InlineSql, NamedQuery};
@@ -42,6 +42,30 @@ pub(super) fn query<'a>(
             format!("datasets[{name}]: give exactly one of sql and queryRef"),
         )),
     }
+}
+
+/// A query for items is the ExportJob's own.
+pub(super) fn check_items(
+    dataset: &Dataset,
+    chunking: &DatasetChunking,
+    source_name: &str,
+    source: &ExportSourceSpec,
+) -> Result<(), Refusal> {
+    if source.inline_sql == InlineSql::Allow || !asks_for_items(chunking) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::InlineSQLForbidden,
+        format!(
+            "datasets[{}].chunking.values.itemsFrom: ExportSource {source_name} forbids queries of an ExportJob's own: give items in a new ExportJob",
+            dataset.name
+        ),
+    ))
+}
+
+fn asks_for_items(chunking: &DatasetChunking) -> bool {
+    chunking.strategy == Strategy::Values
+        && chunking.values.as_ref().is_some_and(|values| values.items_from.is_some())
 }
 
 fn find<'a>(source: &'a ExportSourceSpec, name: &str) -> Option<&'a NamedQuery> {
@@ -90,6 +114,7 @@ pub(super) fn is_sensitive(job: &ExportJobSpec, source: &ExportSourceSpec, param
 /// Whether the sink admits the ExportJob. Values of parameters are not told.
 pub(super) fn check_allowed(
     job: &ExportJobSpec,
+    datasets: &[DatasetOrder],
     sink: &ExportSinkSpec,
     parameters: &[ParameterOrder],
 ) -> Result<(), Refusal> {
@@ -124,6 +149,13 @@ pub(super) fn check_allowed(
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(dataset) = datasets.iter().find(|dataset| asks_for_items(&dataset.chunking)) {
+            return refused(format!(
+                "allow.queries admits the named queries {}, and chunking.values.itemsFrom of datasets[{}] brings its own",
+                queries.join(", "),
+                dataset.name
+            ));
         }
     }
     for (parameter, value) in &allow.parameters {
@@ -200,6 +232,22 @@ mod tests {
     }
 
     #[test]
+    fn a_query_for_items_is_the_exportjobs_own() {
+        let check = |values: Value, inline: &str| {
+            let chunking = json!({"strategy": "Values", "values": values});
+            let job = job(&json!({}));
+            let source = source(&json!({"inlineSQL": inline}));
+            check_items(&job.datasets[0], &serde_json::from_value(chunking).unwrap(), "db", &source)
+        };
+        let asked = json!({"parameter": "v", "itemsFrom": "SELECT 1"});
+        assert_eq!(check(asked.clone(), "Allow"), Ok(()));
+        assert_eq!(check(json!({"parameter": "v", "items": [1]}), "Forbid"), Ok(()));
+        let refusal = check(asked, "Forbid").unwrap_err();
+        assert_eq!(refusal.reason, Reason::InlineSQLForbidden);
+        assert!(refusal.message.contains("itemsFrom"), "{refusal}");
+    }
+
+    #[test]
     fn a_sink_admits_what_it_allows_and_nothing_else() {
         let parameter = |value: &str| ParameterOrder {
             name: "tenant".to_owned(),
@@ -209,14 +257,24 @@ mod tests {
         };
         let check = |allow: Value, with: Value, parameters: &[ParameterOrder]| {
             let sink = json!({"s3": {"bucket": "acme", "region": "eu"}, "allow": allow});
-            check_allowed(&job(&with), &serde_json::from_value(sink).unwrap(), parameters)
+            let job = job(&with);
+            let dataset = DatasetOrder {
+                name: "findings".to_owned(),
+                sql: String::new(),
+                chunking: DatasetChunking::from(&job.chunking),
+                expect: None,
+            };
+            check_allowed(&job, &[dataset], &serde_json::from_value(sink).unwrap(), parameters)
         };
         let all = json!({"sources": ["db"], "queries": ["tenant-findings"], "parameters": {"tenant": "a"}});
         assert_eq!(check(all.clone(), json!({}), &[parameter("a")]), Ok(()));
         assert_eq!(check(json!({}), json!({}), &[]), Ok(()));
         let inline = json!({"datasets": [{"name": "findings", "sql": "SELECT 1"}]});
         let secret = "0b0c6f0e";
+        let items = json!({"chunking": {"strategy": "Values", "values": {"parameter": "v", "itemsFrom": "SELECT 1"}}});
+        assert_eq!(check(json!({"sources": ["db"]}), items.clone(), &[]), Ok(()));
         let refused = [
+            check(json!({"queries": ["tenant-findings"]}), items, &[]),
             check(json!({"sources": ["other"]}), json!({}), &[]),
             check(json!({"queries": ["other"]}), json!({}), &[]),
             check(json!({"queries": ["tenant-findings"]}), inline, &[]),

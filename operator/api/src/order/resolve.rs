@@ -64,7 +64,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     check_names(job)?;
     check_format(job)?;
     let parameters = parameters(input)?;
-    boundary::check_allowed(job, input.sink, &parameters)?;
+    boundary::check_allowed(job, &datasets, input.sink, &parameters)?;
     let facts = RunFacts {
         namespace: input.namespace,
         name: input.name,
@@ -186,6 +186,9 @@ fn check_names(job: &ExportJobSpec) -> Result<(), Refusal> {
     if !template.contains("{dataset}") {
         return invalid("files.name: name {dataset}, or the files of data sets would overwrite one another");
     }
+    if job.files.names_value() && job.files.layout == Layout::Single {
+        return invalid("files.name: {value} is a chunk's, and goes with layout PerChunk");
+    }
     if job.files.layout == Layout::PerChunk && !template.contains("{part}") {
         return invalid("files.name: name {part}, or the files of a data set would overwrite one another");
     }
@@ -230,6 +233,7 @@ fn datasets(input: &Input<'_>) -> Result<Vec<DatasetOrder>, Refusal> {
                 return Err(Refusal::new(Reason::InvalidSpec, message));
             }
             check_values(&dataset.name, job, &chunking)?;
+            boundary::check_items(dataset, &chunking, &job.source_ref.name, input.source)?;
             Ok(DatasetOrder {
                 name: dataset.name.clone(),
                 sql: boundary::query(dataset, job, &job.source_ref.name, input.source)?.to_owned(),
@@ -243,19 +247,25 @@ fn datasets(input: &Input<'_>) -> Result<Vec<DatasetOrder>, Refusal> {
 /// Values are scalars, each is there once, and their placeholder is not a parameter too.
 fn check_values(dataset: &str, job: &ExportJobSpec, chunking: &DatasetChunking) -> Result<(), Refusal> {
     let Some(values) = chunking.values.as_ref().filter(|_| chunking.strategy == Strategy::Values) else {
+        if job.files.names_value() {
+            let message = format!(
+                "datasets[{dataset}]: files.name: {{value}} is a value of chunking strategy Values, which each data set then needs"
+            );
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
         return Ok(());
     };
     let invalid = |message: String| {
         Err(Refusal::new(Reason::InvalidSpec, format!("datasets[{dataset}]: chunking.values: {message}")))
     };
+    if values.items.is_empty() != values.items_from.is_some() {
+        return invalid("give exactly one of items and itemsFrom".to_owned());
+    }
     if job.parameters.iter().any(|parameter| parameter.name == values.parameter) {
         return invalid(format!(
             "{} is one of spec.parameters too: remove it there, or choose another name",
             values.parameter
         ));
-    }
-    if values.items.is_empty() {
-        return invalid("give at least one item".to_owned());
     }
     let items = values.texts().map_err(|error| Refusal::new(Reason::InvalidParameter, error.to_string()))?;
     let mut seen = BTreeSet::new();
@@ -478,6 +488,33 @@ mod tests {
                 None,
                 Reason::InvalidSpec,
                 "set {token} off",
+            ),
+            (
+                json!({"files": {"name": "{value}/{dataset}-{part}-{token}"}}),
+                None,
+                Reason::InvalidSpec,
+                "chunking strategy Values",
+            ),
+            (
+                json!({
+                    "files": {"name": "{value}/{dataset}-{token}", "layout": "Single"},
+                    "chunking": {"strategy": "Values", "values": {"parameter": "v", "items": [1]}},
+                }),
+                None,
+                Reason::InvalidSpec,
+                "goes with layout PerChunk",
+            ),
+            (
+                json!({"chunking": {"strategy": "Values", "values": {"parameter": "v"}}}),
+                None,
+                Reason::InvalidSpec,
+                "exactly one of items and itemsFrom",
+            ),
+            (
+                json!({"chunking": {"strategy": "Values", "values": {"parameter": "v", "items": [1], "itemsFrom": "SELECT 1"}}}),
+                None,
+                Reason::InvalidSpec,
+                "exactly one of items and itemsFrom",
             ),
             (json!({"format": {"csv": {}}}), None, Reason::InvalidSpec, "format.csv goes with"),
             (json!({"format": {"parquet": {}}}), None, Reason::InvalidSpec, "format.parquet goes with"),

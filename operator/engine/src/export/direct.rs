@@ -69,7 +69,8 @@ impl Destination for Sink<'_> {
         let (planned, dataset) = self.plan.chunk(chunk)?;
         let order = &self.context.order;
         let (format, compression) = (order.format.format_type, order.compression);
-        let name = file_name(&order.files, format, compression, &dataset.name, planned.part, &order.token());
+        let (part, value) = (planned.part, dataset.value(planned.part));
+        let name = file_name(&order.files, format, compression, &dataset.name, part, value, &order.token());
         let packer = Packer::new(&order.format, compression, dataset, Role::Delivered)?;
         let media_type = media_type(format, compression);
         let writer = FileWriter::begin(self.store, &self.delivery.key(&name), media_type).await?;

@@ -91,6 +91,7 @@ mod tests {
             strategy: Chunking::None,
             reason: None,
             from: None,
+            values: Vec::new(),
         }
     }
 

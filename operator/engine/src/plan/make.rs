@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use pgexport_api::job::{Consistency, FormatType, Strategy};
-use pgexport_api::order::{DatasetOrder, RunOrder};
+use pgexport_api::order::{DatasetOrder, RunOrder, Target};
 use pgexport_api::reason::Reason;
 use sha2::{Digest, Sha256};
 
@@ -13,11 +13,12 @@ use super::describe::describe;
 use super::query::values;
 use super::values::Items;
 use super::{
-    Chunk, PLAN_VERSION, Plan, PlannedDataset, Rows, auto, column, expect, parameter, rewritten, shape,
-    table, unchanged,
+    Chunk, ItemValue, PLAN_VERSION, Plan, PlannedDataset, Rows, auto, column, expect, parameter, rewritten,
+    shape, table, unchanged,
 };
 use crate::encode::header_statement;
 use crate::error::{Error, Result};
+use crate::output::file_name;
 use crate::source::error::{ServerMessage, Stage};
 use crate::source::{Holder, Session};
 use crate::sql::{CHUNK, Values, substitute};
@@ -69,10 +70,13 @@ async fn plan_dataset(
     if by_table.is_some() {
         whole.insert(CHUNK.to_owned(), table::WHOLE.to_owned());
     }
-    let items = Items::of(chunking)?;
+    let items = Items::find(session, &doing, chunking, values).await?;
+    let mut written = Vec::new();
     if let Some(items) = &items {
-        items.check(session, &doing).await?;
-        items.insert(0, &mut whole)?;
+        // A query for items may have changed how they are read.
+        holder.pin().await?;
+        written = items.check(session, &doing).await?;
+        items.insert_first(&mut whole)?;
     }
     let query = substitute(&dataset.sql, &whole);
     if let Some(items) = &items {
@@ -106,6 +110,11 @@ async fn plan_dataset(
     } else {
         vec![Rows::All]
     };
+    if order.files.names_value() {
+        check_file_names(&doing, order, &dataset.name, &written)?;
+    } else if !items.is_some_and(|items| items.is_asked_for()) {
+        written.clear();
+    }
     let planned = PlannedDataset {
         name: dataset.name.clone(),
         columns: described.columns,
@@ -115,6 +124,7 @@ async fn plan_dataset(
         strategy: auto.as_ref().map_or(chunking.strategy, |split| split.strategy),
         reason: auto.as_ref().map(|split| split.reason.clone()),
         from: auto.and_then(|split| split.from),
+        values: written,
     };
     Ok((planned, rows))
 }
@@ -131,6 +141,33 @@ fn check_names(doing: &str, columns: &[Column]) -> Result<()> {
                 .with_hint("name columns by AS, and list those that you need"))
         }
     }
+}
+
+/// The longest key that S3 takes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+const MAX_KEY: usize = 1024;
+/// The longest name that most file systems take.
+const MAX_NAME: usize = 255;
+
+/// Files that are named by values need names that stores take.
+fn check_file_names(doing: &str, order: &RunOrder, dataset: &str, values: &[ItemValue]) -> Result<()> {
+    let prefix = match &order.sink.target {
+        Target::S3(s3) => s3.prefix.len(),
+        Target::Volume(volume) => volume.path.len(),
+    };
+    for (part, value) in (0_u32..).zip(values) {
+        let (format, token) = (order.format.format_type, order.token());
+        let value = Some(value.as_str());
+        let name = file_name(&order.files, format, order.compression, dataset, part, value, &token);
+        let longest = name.split('/').map(str::len).max().unwrap_or_default();
+        if longest > MAX_NAME || prefix + order.path.len() + name.len() > MAX_KEY {
+            let message = format!(
+                "{doing}: files.name: with the value of items[{part}], a file's name is too long: {longest} bytes between two slashes where {MAX_NAME} are the most, or more than {MAX_KEY} in all"
+            );
+            return Err(Error::new(Reason::ChunkingRefused, message)
+                .with_hint("leave {value} out of files.name, or make the values shorter"));
+        }
+    }
+    Ok(())
 }
 
 /// The header line as the server writes it, which also proves the CSV options.

@@ -14,12 +14,14 @@ mod rewritten;
 mod shape;
 mod table;
 mod unchanged;
+mod value;
 mod values;
 
 pub use from::{FromItem, TablePart};
 pub use make::make;
 pub use query::{chunk_query, chunk_query_with_placeholders};
 pub use unchanged::lock;
+pub use value::ItemValue;
 
 use jiff::Timestamp;
 use pgexport_api::job::{DatasetChunks, Strategy};
@@ -139,6 +141,17 @@ pub struct PlannedDataset {
     /// The table in the query that parts of it stand for, in chunks of [`Rows::OfParts`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<FromItem>,
+    /// The values that it is split by, by parts, where a query gave them or files are named by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ItemValue>,
+}
+
+impl PlannedDataset {
+    /// The value of a part, as the server writes it.
+    #[must_use]
+    pub fn value(&self, part: u32) -> Option<&str> {
+        self.values.get(part as usize).map(ItemValue::as_str)
+    }
 }
 
 /// A column of a result.
@@ -185,6 +198,8 @@ pub enum Rows {
         /// The parts: one at least.
         parts: Vec<TablePart>,
     },
+    /// None: a query gave no values to split by.
+    OfNothing,
     /// Those that the query returns for one of the values that `chunking.values` gives.
     OfValue {
         /// The value's place among the items.

@@ -14,10 +14,13 @@ use crate::sql::{CHUNK, SNAPSHOT_TIME, TypeName, Values, cast, substitute};
 /// The query of a chunk. It holds the parameters' values: it belongs into no log.
 pub fn chunk_query(order: &RunOrder, plan: &Plan, chunk: &Chunk) -> Result<String> {
     let mut values = values(&order.parameters, plan.time)?;
-    if let Rows::OfValue { item } = chunk.rows
-        && let Some(items) = Items::of(&dataset(order, chunk)?.chunking)?
-    {
-        items.insert(item as usize, &mut values)?;
+    let planned = plan.datasets.get(chunk.dataset as usize);
+    let given = planned.map(|planned| planned.values.as_slice()).unwrap_or_default();
+    if let Some(items) = Items::of(&dataset(order, chunk)?.chunking, given)? {
+        match chunk.rows {
+            Rows::OfValue { item } => items.insert(item as usize, &mut values)?,
+            _ => items.insert_null(&mut values),
+        }
     }
     query(order, plan, chunk, values)
 }
@@ -43,6 +46,10 @@ fn query(order: &RunOrder, plan: &Plan, chunk: &Chunk, mut values: Values) -> Re
     Ok(match &chunk.rows {
         // A chunk's value is among the values.
         Rows::All | Rows::OfValue { .. } => substitute(&dataset.sql, &values).sql,
+        Rows::OfNothing => {
+            let sql = substitute(&dataset.sql, &values).sql;
+            format!("SELECT * FROM (\n{sql}\n) q WHERE false")
+        }
         Rows::OfResult { condition } => {
             let sql = substitute(&dataset.sql, &values).sql;
             format!("SELECT * FROM (\n{sql}\n) q WHERE {condition}")

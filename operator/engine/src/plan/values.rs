@@ -1,13 +1,13 @@
-//! Chunks by given values of a placeholder. The plan tells a value by its place among the items: neither plan nor messages
-//! hold one.
+//! Chunks by values of a placeholder: those that the order gives, which the plan tells by their places, or those that a query
+//! gives, which the plan holds. Messages hold none.
 
 use pgexport_api::job::{DatasetChunking, ParameterValue, Strategy, ValuesChunking};
 use pgexport_api::order::{DatasetOrder, ParameterOrder};
 use pgexport_api::reason::Reason;
 
-use super::describe::explain;
+use super::describe::{describe, explain};
 use super::query::type_name;
-use super::{Rows, parameter};
+use super::{ItemValue, Rows, parameter};
 use crate::error::{Error, Result};
 use crate::source::Session;
 use crate::source::error::{ServerMessage, Stage, reason};
@@ -35,17 +35,55 @@ pub(super) struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// Those of a data set of strategy Values.
-    pub(super) fn of(chunking: &'a DatasetChunking) -> Result<Option<Self>> {
+    /// Those of a data set of strategy Values. `given` are those that a query gave.
+    pub(super) fn of(chunking: &'a DatasetChunking, given: &[ItemValue]) -> Result<Option<Self>> {
         let Some(chunking) = chunking.values.as_ref().filter(|_| chunking.strategy == Strategy::Values)
         else {
             return Ok(None);
         };
-        let texts = chunking
-            .texts()
-            .map_err(|error| Error::new(Reason::InvalidParameter, format!("chunking.values: {error}")))?;
-        let type_name = type_name(&parameter(chunking, String::new()))?;
+        let texts = if chunking.items_from.is_some() {
+            given.iter().map(|value| value.as_str().to_owned()).collect()
+        } else {
+            chunking
+                .texts()
+                .map_err(|error| Error::new(Reason::InvalidParameter, format!("chunking.values: {error}")))?
+        };
+        let type_name = type_name(&parameter(chunking, ParameterValue::Null))?;
         Ok(Some(Self { chunking, type_name, texts }))
+    }
+
+    /// Those of a data set of strategy Values; where a query gives them, it is run.
+    pub(super) async fn find(
+        session: &Session,
+        doing: &str,
+        chunking: &'a DatasetChunking,
+        values: &Values,
+    ) -> Result<Option<Self>> {
+        let Some(mut items) = Self::of(chunking, &[])? else { return Ok(None) };
+        if let Some(query) = &items.chunking.items_from {
+            let doing = format!("{doing}: chunking.values.itemsFrom");
+            items.texts = run(session, &doing, &substitute(query, values)).await?;
+        }
+        Ok(Some(items))
+    }
+
+    /// What a query gave, for the plan.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.chunking.items_from.is_some()
+    }
+
+    /// Puts NULL in the place of the placeholder.
+    pub(super) fn insert_null(&self, values: &mut Values) {
+        values.insert(self.chunking.parameter.clone(), cast(None, self.type_name.as_str()));
+    }
+
+    /// The query of the first chunk, or of the only one where there is no value.
+    pub(super) fn insert_first(&self, values: &mut Values) -> Result<()> {
+        if self.texts.is_empty() {
+            self.insert_null(values);
+            return Ok(());
+        }
+        self.insert(0, values)
     }
 
     /// Puts the value at `place` in the place of the placeholder.
@@ -59,32 +97,37 @@ impl<'a> Items<'a> {
         Ok(())
     }
 
-    /// Checks that the type exists, and that each item is a value of it that no other item is.
-    pub(super) async fn check(&self, session: &Session, doing: &str) -> Result<()> {
+    /// Checks that the type exists, and that each item is a value of it that no other item is. Gives the values as the
+    /// server writes them.
+    pub(super) async fn check(&self, session: &Session, doing: &str) -> Result<Vec<ItemValue>> {
         let refused = |why: String| {
             Err(Error::new(Reason::ChunkingRefused, format!("{doing}: chunking.values: {why}")))
         };
-        let Some(first) = self.texts.first() else { return refused("give at least one item".to_owned()) };
+        if self.texts.is_empty() && !self.is_asked_for() {
+            return refused("give at least one item".to_owned());
+        }
         if self.texts.len() > MAX_ITEMS {
             return refused(format!(
                 "{} items; {MAX_ITEMS} are the most, split them over several data sets",
                 self.texts.len()
             ));
         }
-        parameter::check(session, &parameter(self.chunking, first.clone())).await?;
-        let mut written: Vec<(String, usize)> = Vec::with_capacity(self.texts.len());
+        let first =
+            self.texts.first().map_or(ParameterValue::Null, |text| ParameterValue::Text(text.clone()));
+        parameter::check(session, &parameter(self.chunking, first)).await?;
+        let mut written = Vec::with_capacity(self.texts.len());
         for (batch, texts) in self.texts.chunks(BATCH).enumerate() {
-            let outputs = self.outputs(session, doing, batch * BATCH, texts).await?;
-            written.extend(outputs.into_iter().zip(batch * BATCH..));
+            written.extend(self.outputs(session, doing, batch * BATCH, texts).await?);
         }
-        written.sort_unstable();
-        let twice = written.iter().zip(written.iter().skip(1)).find(|(one, other)| one.0 == other.0);
+        let mut sorted: Vec<(&String, usize)> = written.iter().zip(0..).collect();
+        sorted.sort_unstable();
+        let twice = sorted.iter().zip(sorted.iter().skip(1)).find(|(one, other)| one.0 == other.0);
         match twice {
             Some((one, other)) => refused(format!(
                 "items[{}] and items[{}] are the same value of type {}, and its rows would be there twice",
                 one.1, other.1, self.type_name
             )),
-            None => Ok(()),
+            None => Ok(written.into_iter().map(ItemValue::new).collect()),
         }
     }
 
@@ -155,6 +198,9 @@ impl<'a> Items<'a> {
         dataset: &DatasetOrder,
         values: &Values,
     ) -> Result<Vec<Rows>> {
+        if self.texts.is_empty() {
+            return Ok(vec![Rows::OfNothing]);
+        }
         let row = session.one(Stage::Plan, doing, HAS_CHILDREN, &[]).await?;
         if row.try_get(0).map_err(|error| session.error(error, Stage::Plan, doing))? {
             let mut values = values.clone();
@@ -167,11 +213,35 @@ impl<'a> Items<'a> {
     }
 }
 
-fn parameter(chunking: &ValuesChunking, text: String) -> ParameterOrder {
+/// The values that a query gives.
+async fn run(session: &Session, doing: &str, query: &Substituted) -> Result<Vec<String>> {
+    let refused = |why: String| Error::new(Reason::ChunkingRefused, format!("{doing}: {why}"));
+    let described = describe(session, doing, query).await?;
+    if described.columns.len() != 1 {
+        return Err(refused(format!("it gives {} columns; give one, the values", described.columns.len())));
+    }
+    let sql = format!("SELECT i.v::pg_catalog.text FROM (\n{}\n) AS i(v) LIMIT {}", query.sql, MAX_ITEMS + 1);
+    let rows = session.watched(session.client().query_typed(&sql, &[])).await;
+    let rows = rows.map_err(|error| session.error(error, Stage::Run, doing))?;
+    if rows.len() > MAX_ITEMS {
+        return Err(refused(format!(
+            "it gives more than {MAX_ITEMS} values; split them over several data sets"
+        )));
+    }
+    let text = |row: &tokio_postgres::Row| {
+        let text: Option<String> = row.try_get(0).map_err(|error| session.error(error, Stage::Run, doing))?;
+        text.ok_or_else(|| {
+            refused("it gives NULL, which no comparison holds for: add WHERE … IS NOT NULL, and export rows without a value by a data set of their own".to_owned())
+        })
+    };
+    rows.iter().map(text).collect()
+}
+
+fn parameter(chunking: &ValuesChunking, value: ParameterValue) -> ParameterOrder {
     ParameterOrder {
         name: chunking.parameter.clone(),
         parameter_type: chunking.parameter_type.clone(),
-        value: ParameterValue::Text(text),
+        value,
         sensitive: true,
     }
 }
@@ -201,7 +271,7 @@ mod tests {
             ),
             ..DatasetChunking::default()
         };
-        let items = Items::of(&chunking).unwrap().unwrap();
+        let items = Items::of(&chunking, &[]).unwrap().unwrap();
         let mut values = values(&[], jiff::Timestamp::UNIX_EPOCH).unwrap();
         for (place, wanted) in [(0, "(CAST('it''s' AS date))"), (1, "(CAST('7' AS date))")] {
             items.insert(place, &mut values).unwrap();
@@ -209,6 +279,6 @@ mod tests {
         }
         assert!(items.insert(2, &mut values).is_err());
         let none = DatasetChunking { strategy: Strategy::None, ..chunking };
-        assert!(Items::of(&none).unwrap().is_none(), "the block of another strategy does not count");
+        assert!(Items::of(&none, &[]).unwrap().is_none(), "the block of another strategy does not count");
     }
 }

@@ -6,7 +6,7 @@ use pgexport_api::reason::Reason;
 use pgexport_engine::plan::{Rows, chunk_query_with_placeholders, make};
 use serde_json::{Value, json};
 
-use super::world::{World, by_column, told};
+use super::world::{World, by_column, parameter, told};
 
 fn by_values(parameter: &str, parameter_type: &str, items: &Value) -> DatasetChunking {
     let values = json!({"parameter": parameter, "type": parameter_type, "items": items});
@@ -79,6 +79,67 @@ async fn what_cannot_be_split_by_values_is_refused_without_telling_them() {
         let told = format!("{} {}", failure.message, failure.hint.unwrap_or_default());
         assert!(told.contains(word), "{sql} {parameter_type}: {word:?} is not in {told:?}");
         assert!(!format!("{error:?} {told}").contains("hunter"), "{error:?}");
+    }
+    world.done().await;
+}
+
+#[tokio::test]
+async fn items_are_what_a_query_in_the_same_snapshot_gives() {
+    let world = World::with(
+        "itemsfrom",
+        "CREATE TABLE t AS SELECT i, date '2026-01-01' + i % 3 AS day, chr(97 + i % 4) || '''' AS s FROM generate_series(1, 100) i",
+    )
+    .await;
+    let by = |parameter_type: &str, query: &str| DatasetChunking {
+        strategy: Strategy::Values,
+        values: Some(
+            serde_json::from_value(json!({"parameter": "v", "type": parameter_type, "itemsFrom": query}))
+                .unwrap(),
+        ),
+        ..DatasetChunking::default()
+    };
+    let holder = world.holder().await;
+    world.admin.batch_execute("INSERT INTO t VALUES (101, '2030-01-01', 'new')").await.unwrap();
+    for (parameter_type, column, query, rows) in [
+        ("date", "day", "SELECT DISTINCT day FROM t WHERE day >= :least ORDER BY day;", vec![34, 33]),
+        ("text", "s", "SELECT s FROM t GROUP BY 1 ORDER BY 1 DESC -- end", vec![25; 4]),
+        ("int", "i", "SELECT 7 WHERE false", vec![0]),
+    ] {
+        let mut order = world.order(&format!("SELECT i FROM t WHERE {column} = :v"), FormatType::Csv);
+        order.parameters.push(parameter("least", "date", Some("2026-01-02")));
+        order.datasets[0].chunking = by(parameter_type, query);
+        let plan = make(&holder, &order).await.unwrap();
+        assert!(
+            !format!("{plan:?}").contains("2026-01-03") && !format!("{plan:?}").contains("a'"),
+            "{plan:?}"
+        );
+        let plan = serde_json::from_value(serde_json::to_value(&plan).unwrap()).unwrap();
+        let read = world.read(&holder, &order, &plan).await;
+        let lines: Vec<usize> =
+            read.iter().map(|chunk| chunk.iter().filter(|byte| **byte == b'\n').count()).collect();
+        assert_eq!(lines, rows, "{query}");
+    }
+    holder.finish().await;
+    for (query, reason, word) in [
+        ("SELECT 1, 2", Reason::ChunkingRefused, "2 columns"),
+        ("SELECT NULL::int", Reason::ChunkingRefused, "IS NOT NULL"),
+        ("SELECT i % 5 FROM t", Reason::ChunkingRefused, "the same value"),
+        ("SELECT generate_series(1, 10001)", Reason::ChunkingRefused, "more than 10000"),
+        ("SELECT 'hunter2'", Reason::InvalidParameter, "parameter v"),
+        ("SELECT nowhere FROM t", Reason::InvalidQuery, "itemsFrom"),
+        ("DELETE FROM t RETURNING i", Reason::QueryWrites, "itemsFrom"),
+        ("SELECT 1; SELECT 2", Reason::InvalidQuery, "itemsFrom"),
+        ("", Reason::InvalidQuery, "itemsFrom"),
+        ("SELECT 1 / (i - 50) FROM t", Reason::DataError, "itemsFrom"),
+    ] {
+        let mut order = world.order("SELECT i FROM t WHERE i = :v", FormatType::Csv);
+        order.datasets[0].chunking = by("int", query);
+        let failure = told(&world.plan(&order).await.unwrap_err());
+        assert_eq!(failure.reason, reason, "{query}: {failure:?}");
+        assert!(
+            failure.message.contains(word) && !failure.message.contains("hunter2"),
+            "{query}: {failure:?}"
+        );
     }
     world.done().await;
 }

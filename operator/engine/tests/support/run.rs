@@ -81,6 +81,7 @@ pub fn plan(datasets: &[Dataset<'_>]) -> Plan {
                 strategy: Strategy::None,
                 reason: None,
                 from: None,
+                values: Vec::new(),
             })
             .collect(),
         chunks: chunks.collect(),
