@@ -165,6 +165,8 @@ reasons! {
     OutOfMemory = Transient, "raise podTemplate.resources.limits.memory, or lower chunking.parallelism";
     /// A pod ended without saying why.
     WorkerLost = Transient, "see the pod's log and the node's events";
+    /// Under `consistency: PerChunk`, a table was rewritten, or the query's columns have changed, since the run was planned.
+    PlanOutdated = Permanent, "export again with a new ExportJob, at another time than such maintenance; what is finished is of the table as it was";
     /// A part of the run took longer than its deadline.
     DeadlineExceeded = Permanent, "raise the field of spec.deadlines that the message names, or make the export smaller";
     /// The worker met a state that it should not meet.

@@ -24,9 +24,6 @@ const LOCK_TIMEOUT: &str = "30s";
 /// the holder, which waits for the chunk: the server does not see that nobody can go on.
 const LOCK_TIMEOUT_HELD: &str = "10s";
 
-/// What to do where the plan is not right any more. It stays with the run, so another attempt does not help.
-const HINT: &str = "export again with a new ExportJob, at another time than such maintenance; what is finished is of the table as it was";
-
 const TABLE: &str = "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), $1 FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
 
 const TABLES: &str = "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)";
@@ -78,7 +75,7 @@ fn found(session: &Session, doing: &str, dataset: u32, rows: &[Row]) -> Result<V
 /// Locks what a chunk's query reads, until its transaction ends, and makes sure that the plan is still right for it.
 ///
 /// # Errors
-/// [`Reason::RelationRewritten`] where the plan is not; [`Reason::DatabaseError`] where a lock is not to be had.
+/// [`Reason::PlanOutdated`] where the plan is not; [`Reason::DatabaseError`] where a lock is not to be had.
 pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) -> Result<()> {
     let dataset = plan.datasets.get(chunk.dataset as usize).ok_or_else(|| {
         Error::new(Reason::InternalError, format!("data set {} is not in the plan", chunk.dataset))
@@ -90,7 +87,7 @@ pub async fn lock(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) ->
         return Ok(());
     }
     rewritten::check(session).await?;
-    let changed = |message: String| Err(Error::new(Reason::RelationRewritten, message).with_hint(HINT));
+    let changed = |message: String| Err(Error::new(Reason::PlanOutdated, message));
     for table in plan.tables.iter().filter(|table| table.dataset == chunk.dataset && reads(chunk, table)) {
         let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
             &[(&table.oid, Type::OID), (&table.file, Type::OID)];

@@ -97,3 +97,89 @@ async fn encode(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::future::poll_fn;
+    use pgexport_api::job::{Format, FormatType};
+    use tokio::io::AsyncReadExt as _;
+
+    use super::super::tap::{Tap, valve};
+    use super::*;
+    use crate::decode::{Scalar, Shape};
+    use crate::encode::Payload;
+    use crate::plan::Column;
+
+    const FORMAT: Format = Format { format_type: FormatType::Csv, csv: None, parquet: None };
+
+    fn encoder() -> Encoder {
+        let columns = [Column { name: "a".to_owned(), column_type: "text".to_owned() }];
+        Encoder::new(&FORMAT, &columns, &[Some(Shape::Scalar(Scalar::Text))]).unwrap()
+    }
+
+    /// A COPY's data of so many rows, as the server's messages.
+    fn messages(rows: usize, trailer: bool) -> Vec<u8> {
+        let message = |payload: &[u8]| {
+            let length = u32::try_from(payload.len() + 4).unwrap();
+            [b"d", length.to_be_bytes().as_slice(), payload].concat()
+        };
+        let mut all = message(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        for _ in 0..rows {
+            all.extend(message(b"\0\x01\0\0\0\x03row"));
+        }
+        if trailer {
+            all.extend(message(b"\xff\xff"));
+        }
+        all
+    }
+
+    /// The rows of a connection that is over when the client begins to look, and whether all went well.
+    async fn rows(data: Vec<u8>, told: bool) -> (usize, bool) {
+        let (valve, outlet) = valve();
+        outlet.set_open(true);
+        let mut encoding = Encoding::start(outlet, encoder(), Arc::default());
+        let mut tap = Tap::new(std::io::Cursor::new(data), Some(valve));
+        let connection = tokio::spawn(async move { tap.read_to_end(&mut Vec::new()).await });
+        let (mut rows, mut well, mut ended) = (0, true, false);
+        for turn in 0.. {
+            if turn == 1 {
+                // Only now does the client hear the end, if it does.
+                if told {
+                    encoding.end();
+                } else {
+                    break;
+                }
+                ended = true;
+            }
+            match poll_fn(|context| match encoding.poll_next(context) {
+                Poll::Pending if !ended => Poll::Ready(None),
+                next => next,
+            })
+            .await
+            {
+                Some(Ok(batch)) => {
+                    let Payload::Bytes(bytes) = batch.data else { panic!("a batch of bytes") };
+                    rows += bytes.iter().filter(|byte| **byte == b'\n').count();
+                }
+                Some(Err(_)) => well = false,
+                None if ended => break,
+                None => tokio::task::yield_now().await,
+            }
+        }
+        connection.await.unwrap().unwrap();
+        (rows, well)
+    }
+
+    #[tokio::test]
+    async fn rows_before_the_servers_last_word_are_all_encoded_though_the_connection_is_over() {
+        for count in [0, 1, 3, 100_000] {
+            assert_eq!(rows(messages(count, true), true).await, (count, true));
+        }
+    }
+
+    #[tokio::test]
+    async fn data_that_breaks_off_is_no_whole_copy() {
+        let (_, well) = rows(messages(3, false), true).await;
+        assert!(!well);
+    }
+}

@@ -127,7 +127,7 @@ async fn a_table_that_was_rewritten_or_changed_between_chunks_is_noticed() {
         admin.batch_execute(change).await.unwrap();
         let again = order(&room, GATED, 1, 2);
         let failure = export::run(room.context(again.clone(), 0)).await.unwrap_err().to_failure();
-        assert_eq!(failure.reason, Reason::RelationRewritten, "{change}: {failure:?}");
+        assert_eq!(failure.reason, Reason::PlanOutdated, "{change}: {failure:?}");
         assert!(failure.message.contains(word) && failure.chunk.is_some(), "{change}: {failure:?}");
         assert_eq!(staging(&room, &again).finished().await.unwrap().len(), 5, "nothing of it is taken for a chunk");
         room.assert_quiet().await;

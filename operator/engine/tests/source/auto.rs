@@ -212,7 +212,7 @@ async fn a_split_table_that_is_rewritten_between_chunks_is_noticed() {
                 match lock(importer.session(), &plan, chunk, &query).await {
                     Ok(()) => {}
                     Err(error) => {
-                        assert_eq!(error.reason(), Reason::RelationRewritten, "{error}");
+                        assert_eq!(error.reason(), Reason::PlanOutdated, "{error}");
                         noticed += 1;
                     }
                 }

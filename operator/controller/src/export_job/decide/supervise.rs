@@ -9,7 +9,7 @@ use pgexport_api::order::Refusal;
 use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
-use super::draft::{Draft, SOON, human_duration, number, signed};
+use super::draft::{Draft, SOON, after, human_duration, number, signed};
 use super::{Action, failed, pending, progress, suspend};
 use crate::event::Notice;
 use crate::export_job::child::{Child, MAX_RERUNS};
@@ -152,9 +152,15 @@ fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     let reason = if is_disrupted { Reason::Disrupted.as_str() } else { doing };
     draft.condition(kind, Truth::False, reason, "not all chunks are done");
     let mut failures = draft.failures();
-    if failures.environment == 0 && failures.environment_since.take().is_some() {
-        draft.set_failures(failures);
+    // Whoever works for so long has found in order what was to be put right: what fails later has a budget of its own.
+    let budget = signed(draft.subject.spec.deadlines.start.into());
+    if job.is_running(draft.now) && draft.now >= after(job.created, budget) {
+        failures.environment = 0;
     }
+    if failures.environment == 0 {
+        failures.environment_since = None;
+    }
+    draft.set_failures(failures);
     draft.status.progress = Some(progress::under_way(draft.status.progress.as_ref(), run.kind, job));
     match job.trouble.as_ref().filter(|_| !job.is_running(draft.now)) {
         Some(trouble) => {

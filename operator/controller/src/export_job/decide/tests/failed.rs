@@ -73,6 +73,23 @@ fn failures_of_the_environment_cost_no_attempt_but_time() {
 }
 
 #[test]
+fn what_fails_hours_later_has_a_budget_of_its_own() {
+    let mut story = Story::exporting(job(&json!({})));
+    for _ in 0..3 {
+        story.fail(failure(Reason::StoreUnreachable, "no answer"));
+        let decision = story.after(1);
+        assert_eq!(story.stalled(), Some("StoreUnreachable"));
+        let wait = i64::try_from(decision.requeue.unwrap().as_secs()).unwrap();
+        let decision = story.after(wait);
+        story.create(&decision);
+        story.run();
+        story.after(1);
+        story.after(3600);
+        assert_eq!(story.status.phase, Some(Phase::Exporting), "{}", story.message());
+    }
+}
+
+#[test]
 fn a_transfer_is_repeated_without_the_export() {
     let mut story = Story::exporting(job(&json!({"retry": {"limit": 1}})));
     story.complete(Some(exported()));
