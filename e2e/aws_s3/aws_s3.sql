@@ -87,6 +87,7 @@ DECLARE
   request jsonb;
   names text[];
   types oid[];
+  statement text;
   result jsonb;
   failure text;
 BEGIN
@@ -128,17 +129,22 @@ BEGIN
     'repeat_header', aws_s3_standin.knob('repeat_header', 'off')::boolean,
     'empty_file', aws_s3_standin.knob('empty_file', 'on')::boolean);
   BEGIN
-    EXECUTE (
+    statement := (
       SELECT format('COPY (SELECT %s FROM %s(%L, %L) AS t (%s)) TO PROGRAM %L %s',
         string_agg(format('c%s AS %I', n, names[n]), ', ' ORDER BY n), runner, query, path,
         string_agg(format('c%s %s', n, format_type(types[n], -1)), ', ' ORDER BY n),
         aws_s3_standin.command('begin', scratch, request), 'WITH (' || nullif(btrim(options), '') || ')')
       FROM generate_subscripts(names, 1) n);
+    -- COPY prints names of types, tables and so on as the caller's path has it.
+    PERFORM set_config('search_path', path, true);
+    EXECUTE statement;
     GET DIAGNOSTICS rows_uploaded = ROW_COUNT;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     EXECUTE format('COPY (SELECT WHERE false) TO PROGRAM %L', aws_s3_standin.command('finish', scratch));
     result := pg_read_file(scratch || '/result.json')::jsonb;
     EXECUTE format('COPY (SELECT WHERE false) TO PROGRAM %L', format('exec rm -rf %s', scratch));
   EXCEPTION WHEN OTHERS OR query_canceled THEN
+    -- With the subtransaction its path has ended too.
     failure := pg_read_file(scratch || '/error.txt', 0, 8192, true);
     BEGIN
       EXECUTE format('COPY (SELECT WHERE false) TO PROGRAM %L', aws_s3_standin.command('abort', scratch));

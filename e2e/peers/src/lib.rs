@@ -3,6 +3,7 @@
 //! The binary `peers` starts and stops them ([`server`]); it writes a record that tests read with [`Peers::load`].
 //! Tests share the servers and stay apart by databases and buckets with unique names.
 
+mod aws_s3;
 mod error;
 pub mod findings;
 pub mod postgres;
@@ -12,6 +13,7 @@ pub mod server;
 pub mod state;
 mod unique;
 
+pub use aws_s3::ROLES_LOCK;
 pub use error::PeersError;
 pub use postgres::{Login, Postgres, TestDatabase};
 pub use record::Peers;

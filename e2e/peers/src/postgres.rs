@@ -207,6 +207,11 @@ impl TestDatabase {
         self.postgres.exporter(&self.name).await
     }
 
+    /// Connects to another database of the same server, as the superuser.
+    pub(crate) async fn server(&self) -> Result<Client, PeersError> {
+        self.postgres.admin("postgres").await
+    }
+
     /// Drops the database and whoever is still connected to it.
     ///
     /// # Errors
