@@ -6,6 +6,7 @@ mod log;
 mod reference;
 mod run;
 mod shutdown;
+mod sql;
 mod worker;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Carry out the ExportJobs of manifests here, without a cluster.
     Run(run::Args),
+    /// Install or remove the schema pgexport, which makes exports by the database itself observable.
+    Sql(sql::Args),
     /// Reconcile ExportSources, ExportSinks, ExportJobs and ExportSchedules of a cluster.
     Controller(Box<controller::Args>),
     /// Do one task of an ExportJob. The controller starts workers; people do not.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         Command::Run(args) => block_on(run::main(args)),
+        Command::Sql(args) => block_on(sql::main(args)),
         Command::Controller(args) => block_on(controller::main(*args)),
         Command::Worker(args) => block_on(worker::main(args)),
         Command::Crds(args) => crds::main(&args),

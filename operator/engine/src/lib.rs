@@ -5,6 +5,7 @@
 //!
 //! Workers in a cluster and `pgexport run` on a laptop are two fronts of this one engine. It knows no Kubernetes client.
 
+pub mod aurora;
 pub mod cleanup;
 pub mod decode;
 pub mod encode;

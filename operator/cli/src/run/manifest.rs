@@ -114,6 +114,11 @@ impl Manifests {
         Ok(jobs)
     }
 
+    /// All ExportSources.
+    pub(crate) fn sources(&self) -> &[Named<ExportSourceSpec>] {
+        &self.sources
+    }
+
     /// An ExportSource.
     pub(crate) fn source(&self, namespace: &str, name: &str) -> Option<&ExportSourceSpec> {
         find(&self.sources, namespace, name)

@@ -20,8 +20,9 @@ use pgexport_engine::{Error, transfer};
 use tokio_util::sync::CancellationToken;
 
 use crate::shutdown;
-use manifest::Manifests;
+pub(crate) use manifest::{Manifests, Named};
 use prepare::Prepared;
+pub(crate) use prepare::secrets;
 
 /// Carry out the ExportJobs of manifests here, without a cluster.
 ///

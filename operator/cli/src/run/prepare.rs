@@ -119,7 +119,7 @@ fn volumes(
 }
 
 /// Secrets of the manifests first, then those of the environment.
-fn secrets(manifests: &Manifests, namespace: &str) -> WithEnvironment {
+pub(crate) fn secrets(manifests: &Manifests, namespace: &str) -> WithEnvironment {
     let mut memory = MemorySecrets::default();
     for (name, secret) in manifests.secrets(namespace) {
         for (key, value) in values(secret) {
@@ -139,7 +139,7 @@ fn values(secret: &SecretObject) -> BTreeMap<&str, Vec<u8>> {
 
 /// Secrets that also come from the environment.
 #[derive(Debug)]
-struct WithEnvironment(MemorySecrets);
+pub(crate) struct WithEnvironment(MemorySecrets);
 
 impl Secrets for WithEnvironment {
     fn find(&self, name: &str, key: &str) -> Result<Option<Secret>, Error> {
