@@ -125,6 +125,8 @@ reasons! {
     UnsupportedServer = Environment, "use PostgreSQL 14 or later with a database encoding other than SQL_ASCII";
     /// A setting in the source's `settings` is unknown, or may not be set.
     InvalidSetting = Environment, "correct spec.postgres.settings of the ExportSource";
+    /// Method AuroraS3: the database's extension `aws_s3` is missing, too old, or may not be called.
+    ExtensionUnavailable = Environment, "install aws_s3 and grant it as docs/aurora.md says, or set spec.method of the ExportSource to Copy";
     /// The bucket does not exist.
     BucketNotFound = Environment, "create the bucket, or correct bucket and region of the ExportSink";
     /// The object store does not know the credentials, or they have expired.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::DatasetChunks;
 use crate::reason::Reason;
 use crate::sink::Capability;
-use crate::source::Server;
+use crate::source::{AuroraS3, Server};
 
 /// The kubelet keeps the *last* 4,096 bytes of a termination message: a longer JSON would lose its head.
 pub const MAX_BYTES: usize = 3 * 1024;
@@ -42,6 +42,9 @@ pub enum Outcome {
         /// What the login may do beyond reading.
         #[serde(default)]
         login_may: Vec<String>,
+        /// What it has for exports by itself, where that is its method.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aurora_s3: Option<AuroraS3>,
     },
     /// A probe of a sink.
     SinkProbed {

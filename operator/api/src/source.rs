@@ -33,7 +33,11 @@ use crate::size::{ByteSize, size};
         type_ = "string",
         priority = 1
     ),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid"),
+    validation = Rule::new("!has(self.spec.method) || self.spec.method != 'AuroraS3' || has(self.spec.staging)")
+        .message("method AuroraS3 needs staging: name in staging.sinkRef an ExportSink of type s3, to whose bucket the database writes"),
+    validation = Rule::new("!has(self.spec.staging) || !has(self.spec.staging.kmsKeyId) || (has(self.spec.method) && self.spec.method == 'AuroraS3')")
+        .message("staging.kmsKeyId goes with method AuroraS3 only: it is for what the database writes")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExportSourceSpec {
@@ -44,7 +48,12 @@ pub struct ExportSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
-    /// Where chunks wait until all of them are complete. Needed by `delivery.mode: Staged` and by more than one worker.
+    /// How rows leave the database. Copy: workers read them, from any PostgreSQL. AuroraS3: the database writes them to the
+    /// staging by itself, by the extension `aws_s3` of Amazon Aurora and RDS.
+    #[serde(default)]
+    pub method: Method,
+    /// Where chunks wait until all of them are complete. Needed by `delivery.mode: Staged`, by more than one worker, and by
+    /// `method: AuroraS3`, whose database has to reach the bucket in its own region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<Staging>,
     /// How hard the database may be hit. `maxConnections` and `maxRunningJobs` hold over all ExportJobs whose sources name the
@@ -65,11 +74,24 @@ pub struct ExportSourceSpec {
     pub allow_privileged_login: bool,
 }
 
+/// See [`ExportSourceSpec::method`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum Method {
+    #[default]
+    Copy,
+    AuroraS3,
+}
+
 /// How hard a database may be hit.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Connections at the same time. An ExportJob takes `chunking.parallelism`, and one that holds the snapshot.
+    /// Connections at the same time. An ExportJob takes `chunking.parallelism`, and one that holds the snapshot; with
+    /// `method: AuroraS3` each worker takes one more, to see how far the database is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10_000))]
     pub max_connections: Option<u32>,
@@ -239,6 +261,11 @@ pub struct Staging {
     /// How long what is staged outlives its run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// The KMS key, as its id or ARN, by which a database with `method: AuroraS3` encrypts what it writes. Default: the
+    /// extension's own, which is the AWS managed key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub kms_key_id: Option<String>,
 }
 
 /// How long what is staged outlives its run.
@@ -271,9 +298,39 @@ pub struct ExportSourceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 256)))]
     pub login_may: Vec<String>,
+    /// What method AuroraS3 has to work with, as the last successful probe saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "auroraS3")]
+    pub aurora_s3: Option<AuroraS3>,
     /// The last probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
+}
+
+/// What a database has for exports by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AuroraS3 {
+    /// The version of the extension `aws_s3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+    /// Whether it takes a KMS key; extensions of before 2023 do not.
+    pub kms_key: bool,
+    /// The table of runs in the schema `pgexport`. Ready: runs are recorded. NotInstalled: they are not, until
+    /// `pgexport sql install`. NotGranted: the login is no member of `pgexport_worker`. ReadOnly: the database is a replica.
+    pub run_table: RunTable,
+}
+
+/// See [`AuroraS3::run_table`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
+)]
+pub enum RunTable {
+    Ready,
+    NotInstalled,
+    NotGranted,
+    ReadOnly,
 }
 
 /// A PostgreSQL server as a probe saw it.

@@ -48,11 +48,13 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
 
     let observed = observe(context, &namespace, &subject, &state, now).await?;
     let decision = decide(&subject, &observed, &state, now);
+    let aurora_s3 = if decision.server.is_some() { decision.aurora_s3 } else { prior.aurora_s3.clone() };
     let status = ExportSourceStatus {
         observed_generation: Some(subject.generation),
         conditions: decision.state.conditions,
         server: decision.server.or_else(|| prior.server.clone()),
         login_may: decision.login_may.unwrap_or_else(|| prior.login_may.clone()),
+        aurora_s3,
         probe: decision.state.probe,
     };
     let may_act = if status != prior {
@@ -77,6 +79,8 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
             postgres: postgres.clone(),
             allow_privileged_login: source.spec.allow_privileged_login,
             limits: source.spec.limits.unwrap_or_default(),
+            method: source.spec.method,
+            kms_key_id: source.spec.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
         })),
         image: &context.image,
     };

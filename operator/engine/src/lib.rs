@@ -1,5 +1,5 @@
 //! pgexport's data plane. It reads PostgreSQL under one exported snapshot, in parallel chunks ([`source`], [`plan`]),
-//! decodes and encodes rows ([`decode`], [`encode`]), writes files to object stores and folders ([`store`], [`output`]),
+//! decodes and encodes rows ([`decode`], [`encode`]) or has the database write them by itself ([`aurora`]), writes files to object stores and folders ([`store`], [`output`]),
 //! stages and transfers them ([`staging`], [`transfer`]), seals each delivery with a manifest ([`manifest`]), and removes
 //! what a run has left ([`cleanup`]).
 //!

@@ -1,7 +1,7 @@
 //! Staging: a run's plan, the bodies of its chunks, and a sidecar for each chunk that is finished. A sidecar is created
 //! conditionally, after its body is stored: it says that the chunk is done, who did it, and where the body is. Bodies have
 //! random names, so that a pod that was given up for dead cannot replace the one that the sidecar tells of. A body is
-//! compressed as its files will be.
+//! compressed as its files will be, unless the database wrote it by itself: then it is a line a row, in one object or several.
 //!
 //! ```text
 //! {namespace}/{name}/{uid}/{attempt}/plan.json
@@ -38,7 +38,7 @@ use crate::plan::{Chunk, PLAN_VERSION, Plan};
 use crate::store::{Put, PutMode, Store};
 
 /// The version of [`Sidecar`] that this code writes and reads.
-pub const SIDECAR_VERSION: u32 = 2;
+pub const SIDECAR_VERSION: u32 = 3;
 
 /// How many sidecars are read at the same time.
 const READS: usize = 16;
@@ -77,11 +77,11 @@ pub struct Sidecar {
     pub chunk: u32,
     /// The key of its body in the staging.
     pub key: String,
-    /// Its rows.
+    /// Its rows; those of a body that nobody has counted yet are known modulo 2^32.
     pub rows: u64,
     /// Its body's bytes.
     #[serde(flatten)]
-    pub body: FileDigest,
+    pub body: Body,
     /// How many of its last bytes are a Parquet footer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub footer: Option<u64>,
@@ -91,6 +91,62 @@ pub struct Sidecar {
     pub finished: Timestamp,
     /// The index of the worker that read it.
     pub worker: u32,
+}
+
+/// What is known of a body's bytes.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum Body {
+    /// A worker has written it, as it is to be delivered.
+    Written(FileDigest),
+    /// The database has written it by itself, a line a row.
+    Unseen(Unseen),
+}
+
+/// What a database says that it has written.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Unseen {
+    /// Bytes.
+    pub bytes: u64,
+    /// Objects: the key, the key with `_part2`, with `_part3`, and so on. A row may begin in one and end in the next.
+    pub objects: u32,
+}
+
+impl Sidecar {
+    /// Its body's bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        match &self.body {
+            Body::Written(digest) => digest.bytes,
+            Body::Unseen(unseen) => unseen.bytes,
+        }
+    }
+
+    /// The most rows that it may have: each is a byte at least.
+    #[must_use]
+    pub const fn most_rows(&self) -> u64 {
+        match &self.body {
+            Body::Written(_) => self.rows,
+            Body::Unseen(unseen) => self.rows + (unseen.bytes.saturating_sub(self.rows) >> 32 << 32),
+        }
+    }
+
+    /// The keys of its body's objects, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        match &self.body {
+            Body::Written(_) => vec![self.key.clone()],
+            Body::Unseen(unseen) => {
+                (1..=unseen.objects).map(|number| object_key(&self.key, number)).collect()
+            }
+        }
+    }
+}
+
+/// How the extension names the objects of one export, from 1.
+fn object_key(key: &str, number: u32) -> String {
+    if number == 1 { key.to_owned() } else { format!("{key}_part{number}") }
 }
 
 /// What a worker knows of a chunk that it has read.
@@ -150,22 +206,46 @@ impl Staging {
 
     /// Begins the body of a chunk. It becomes visible by [`Staging::seal`].
     pub async fn writer(&self, plan: &Plan, chunk: u32) -> Result<FileWriter> {
-        let planned = planned(plan, chunk)?;
-        let dataset = plan.datasets.get(planned.dataset as usize).ok_or_else(|| unplanned(chunk))?;
         let extension = match self.format {
             // The rows of an array, without its brackets.
             FormatType::Json => "jsonrows",
             format => format.extension(),
         };
-        let writer = random();
-        let name = format!("{}data/{}/{:05}-{writer:08x}", self.attempt, dataset.name, planned.part);
-        let key = with_extensions(&name, extension, self.compression);
+        let key = with_extensions(&self.body_name(plan, chunk)?, extension, self.compression);
         FileWriter::begin(self.store.as_ref(), &key, media_type(self.format, self.compression)).await
+    }
+
+    /// A key for the body of a chunk that the database writes by itself: nobody else has it. It has one for each object, as
+    /// it names them.
+    pub fn unseen_key(&self, plan: &Plan, chunk: u32) -> Result<String> {
+        let extension = match self.format {
+            FormatType::Json => FormatType::Ndjson,
+            format => format,
+        };
+        Ok(with_extensions(&self.body_name(plan, chunk)?, extension.extension(), Compression::None))
+    }
+
+    /// Whether a key is one that [`Staging::unseen_key`] gives in this attempt.
+    #[must_use]
+    pub fn is_body(&self, key: &str) -> bool {
+        key.strip_prefix(&self.attempt).is_some_and(|rest| rest.starts_with("data/"))
+    }
+
+    /// What the name of a chunk's body begins with; another one at each call.
+    fn body_name(&self, plan: &Plan, chunk: u32) -> Result<String> {
+        let planned = planned(plan, chunk)?;
+        let dataset = plan.datasets.get(planned.dataset as usize).ok_or_else(|| unplanned(chunk))?;
+        Ok(format!("{}data/{}/{:05}-{:08x}", self.attempt, dataset.name, planned.part, random()))
+    }
+
+    /// How many objects of a body that the database is writing are there.
+    pub async fn objects(&self, key: &str) -> Result<usize> {
+        Ok(self.store.list(key).await?.len())
     }
 
     /// Finishes a chunk: makes its body visible, then creates its sidecar. [`Put::Exists`]: somebody else has finished it.
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
-        let ChunkRecord { chunk, rows, footer, started, finished, worker } = record;
+        let chunk = record.chunk;
         let FinishedFile { key, digest, pending } = body;
         failpoint::hit("staging::body_uploaded", &key).await;
         if pending.commit().await? == Put::Exists {
@@ -173,17 +253,19 @@ impl Staging {
             return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
         }
         failpoint::hit("staging::body_stored", &key).await;
-        let sidecar = Sidecar {
-            version: SIDECAR_VERSION,
-            chunk,
-            key,
-            rows,
-            body: digest,
-            footer,
-            started,
-            finished,
-            worker,
-        };
+        self.put_sidecar(record, key, Body::Written(digest)).await
+    }
+
+    /// Finishes a chunk that the database has written by itself: creates its sidecar. [`Put::Exists`]: somebody else has
+    /// finished it.
+    pub async fn seal_unseen(&self, record: ChunkRecord, key: String, unseen: Unseen) -> Result<Put> {
+        self.put_sidecar(record, key, Body::Unseen(unseen)).await
+    }
+
+    async fn put_sidecar(&self, record: ChunkRecord, key: String, body: Body) -> Result<Put> {
+        let ChunkRecord { chunk, rows, footer, started, finished, worker } = record;
+        let sidecar =
+            Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body, footer, started, finished, worker };
         let key = self.sidecar_key(chunk);
         let sidecar = document(&sidecar)?;
         let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;
@@ -252,9 +334,17 @@ impl Staging {
         self.store.delete(&[self.delivery_key()]).await
     }
 
-    /// A chunk's body.
+    /// A chunk's body, of however many objects.
     pub async fn body(&self, sidecar: &Sidecar) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.store.read(&sidecar.key).await
+        if let Body::Written(_) = sidecar.body {
+            return self.store.read(&sidecar.key).await;
+        }
+        let store = Arc::clone(&self.store);
+        let objects = stream::iter(sidecar.keys()).then(move |key| {
+            let store = Arc::clone(&store);
+            async move { store.read(&key).await }
+        });
+        Ok(objects.try_flatten().boxed())
     }
 
     /// Where a chunk's body is, for messages.

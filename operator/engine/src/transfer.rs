@@ -1,5 +1,7 @@
 //! The transfer: from staging to the sink, file by file, each byte checked on its way.
 
+mod records;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +13,19 @@ use pgexport_api::report::Delivered;
 use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
+use self::records::Records;
+use crate::encode::{Batch, Payload};
 use crate::error::{Error, Result};
+use crate::export::expect;
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
-use crate::output::{Crc64NvmeHasher, FileWriter, Framer, ParquetJoiner, compressed, file_name, media_type};
+use crate::output::{
+    Crc64NvmeHasher, FileDigest, FileWriter, Framer, Packer, ParquetJoiner, Role, compressed, file_name,
+    media_type,
+};
 use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::staging::{Sidecar, Staging};
+use crate::staging::{Body, Sidecar, Staging, Unseen};
 use crate::store::{self, Store, Volumes};
 
 /// How many missing chunks a message names.
@@ -56,17 +64,23 @@ pub async fn run(
     let mut files = stream::iter(files.iter().map(|file| transfer.file(file)))
         .buffer_unordered(order.parallelism.max(1) as usize);
     let mut transferred = Ok(());
+    let mut counted = Vec::with_capacity(sidecars.len());
     while let Some(result) = files.next().await {
-        if result.is_err() {
-            // The others give up their uploads.
-            stop.cancel();
+        match result {
+            Ok(rows) => counted.extend(rows),
+            Err(error) => {
+                // The others give up their uploads.
+                stop.cancel();
+                transferred = transferred.and(Err(error));
+            }
         }
-        transferred = transferred.and(result);
     }
     drop(files);
     if cancel.is_cancelled() {
         transferred = Err(interrupted());
     }
+    // Of what the database wrote by itself, rows are known only now.
+    let transferred = transferred.and_then(|()| expect::check_rows(order, &plan, counted));
     if let Err(error) = transferred {
         delivery.abort().await;
         return Err(error);
@@ -157,7 +171,8 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    async fn file(&self, file: &OutputFile<'_>) -> Result<()> {
+    /// Delivers a file, and returns how many rows each of its chunks has.
+    async fn file(&self, file: &OutputFile<'_>) -> Result<Vec<(u32, u64)>> {
         if self.stop.is_cancelled() {
             return Err(interrupted());
         }
@@ -170,8 +185,8 @@ impl Transfer<'_> {
             FileWriter::begin(self.sink.as_ref(), &key, media_type(format, *compression)).await?;
         let copied = self.stop.run_until_cancelled(self.copy(file, &mut writer)).await;
         match copied.unwrap_or_else(|| Err(interrupted())) {
-            Ok(()) => {
-                let rows = file.chunks.iter().map(|chunk| chunk.rows).sum();
+            Ok(counted) => {
+                let rows = counted.iter().map(|(_, rows)| rows).sum();
                 let finished = writer.finish().await?;
                 self.delivery.add(DeliveredFile {
                     dataset: file.index,
@@ -179,7 +194,7 @@ impl Transfer<'_> {
                     rows,
                     file: finished,
                 });
-                Ok(())
+                Ok(counted)
             }
             Err(error) => {
                 writer.abort().await;
@@ -188,19 +203,82 @@ impl Transfer<'_> {
         }
     }
 
-    async fn copy(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<()> {
+    async fn copy(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<Vec<(u32, u64)>> {
+        let mut counted: Vec<_> = file.chunks.iter().map(|sidecar| (sidecar.chunk, sidecar.rows)).collect();
         if self.order.format.format_type == FormatType::Parquet && file.chunks.len() > 1 {
-            return self.join(file, writer).await;
+            return self.join(file, writer).await.map(|()| counted);
         }
         let mut framer = Framer::new(&self.order.format, file.dataset);
         self.frame(framer.head(), writer).await?;
-        for sidecar in &file.chunks {
-            if sidecar.rows > 0 {
+        for (sidecar, (_, rows)) in file.chunks.iter().zip(&mut counted) {
+            match &sidecar.body {
+                Body::Written(digest) => {
+                    if sidecar.rows > 0 {
+                        self.frame(framer.joint(), writer).await?;
+                    }
+                    self.chunk(sidecar, digest, &mut Cut::new(0, u64::MAX), writer).await?;
+                }
+                Body::Unseen(unseen) => {
+                    let made = self.unseen(sidecar, *unseen, file.dataset, &mut framer, writer).await;
+                    *rows = made.map_err(|error| error.with_chunk(sidecar.chunk))?;
+                }
+            }
+        }
+        self.frame(framer.tail(), writer).await?;
+        Ok(counted)
+    }
+
+    /// Makes of what the database wrote by itself what a worker would have written, and counts its rows.
+    async fn unseen(
+        &self,
+        sidecar: &Sidecar,
+        unseen: Unseen,
+        dataset: &PlannedDataset,
+        framer: &mut Framer,
+        writer: &mut FileWriter,
+    ) -> Result<u64> {
+        let mut body = self.staging.body(sidecar).await?;
+        let mut records = Records::new(&self.order.format);
+        let mut packer = Packer::new(&self.order.format, self.order.compression, dataset, Role::Part)?;
+        let mut bytes = 0;
+        while let Some(piece) = body.try_next().await? {
+            let piece: Bytes = piece;
+            if bytes == 0 && !piece.is_empty() {
                 self.frame(framer.joint(), writer).await?;
             }
-            self.chunk(sidecar, &mut Cut::new(0, u64::MAX), writer).await?;
+            bytes += piece.len() as u64;
+            self.progress.read(0, piece.len() as u64);
+            let data = Payload::Bytes(records.push(piece)?);
+            for ready in packer.batch(Batch { rows: 0, data }).await? {
+                writer.write(ready).await?;
+            }
         }
-        self.frame(framer.tail(), writer).await
+        for left in packer.finish().await? {
+            writer.write(left).await?;
+        }
+        let rows = records.finish()?;
+        if rows % (1 << 32) != sidecar.rows {
+            let message = format!(
+                "{} holds {rows} rows in {} objects, and the database says that it has written {} (modulo 2^32)",
+                self.staging.uri(sidecar),
+                unseen.objects,
+                sidecar.rows
+            );
+            return Err(Error::new(Reason::ChecksumMismatch, message)
+                .with_hint("look for whoever else writes to the staging"));
+        }
+        if bytes != unseen.bytes {
+            // Rows are what counts; what the extension means by its bytes is not documented.
+            tracing::warn!(
+                chunk = sidecar.chunk,
+                bytes,
+                told = unseen.bytes,
+                "the database told of another number of bytes than it has written"
+            );
+        }
+        self.progress.read(rows, 0);
+        self.progress.chunk_transferred();
+        Ok(rows)
     }
 
     /// Makes a Parquet file of those of several chunks.
@@ -208,8 +286,11 @@ impl Transfer<'_> {
         let mut joiner = ParquetJoiner::default();
         writer.write(ParquetJoiner::head()).await?;
         for sidecar in &file.chunks {
-            let mut cut = Cut::row_groups(sidecar);
-            self.chunk(sidecar, &mut cut, writer).await?;
+            let Body::Written(digest) = &sidecar.body else {
+                return Err(Error::new(Reason::InternalError, "a database has written Parquet by itself"));
+            };
+            let mut cut = Cut::row_groups(sidecar, digest);
+            self.chunk(sidecar, digest, &mut cut, writer).await?;
             joiner.add(cut.kept, &cut.rest).map_err(|error| error.with_chunk(sidecar.chunk))?;
         }
         writer.write(joiner.tail()?).await
@@ -220,12 +301,24 @@ impl Transfer<'_> {
         writer.write(compressed(self.order.compression, piece)?).await
     }
 
-    async fn chunk(&self, sidecar: &Sidecar, cut: &mut Cut, writer: &mut FileWriter) -> Result<()> {
-        self.checked(sidecar, cut, writer).await.map_err(|error| error.with_chunk(sidecar.chunk))
+    async fn chunk(
+        &self,
+        sidecar: &Sidecar,
+        digest: &FileDigest,
+        cut: &mut Cut,
+        writer: &mut FileWriter,
+    ) -> Result<()> {
+        self.checked(sidecar, digest, cut, writer).await.map_err(|error| error.with_chunk(sidecar.chunk))
     }
 
     /// Copies what `cut` keeps of a chunk's body, and checks all of it.
-    async fn checked(&self, sidecar: &Sidecar, cut: &mut Cut, writer: &mut FileWriter) -> Result<()> {
+    async fn checked(
+        &self,
+        sidecar: &Sidecar,
+        digest: &FileDigest,
+        cut: &mut Cut,
+        writer: &mut FileWriter,
+    ) -> Result<()> {
         let mut body = self.staging.body(sidecar).await?;
         let mut crc = Crc64NvmeHasher::default();
         let mut bytes = 0;
@@ -236,13 +329,13 @@ impl Transfer<'_> {
             self.progress.read(0, piece.len() as u64);
             writer.write(cut.piece(piece)).await?;
         }
-        if bytes != sidecar.body.bytes || crc.checksum() != sidecar.body.crc64nvme {
+        if bytes != digest.bytes || crc.checksum() != digest.crc64nvme {
             let message = format!(
                 "{} has {bytes} bytes with CRC64NVME {}, and its sidecar says {} and {}",
                 self.staging.uri(sidecar),
                 crc.checksum(),
-                sidecar.body.bytes,
-                sidecar.body.crc64nvme
+                digest.bytes,
+                digest.crc64nvme
             );
             return Err(Error::new(Reason::ChecksumMismatch, message)
                 .with_hint("look for whoever else writes to the staging, or a proxy that alters requests"));
@@ -271,9 +364,9 @@ impl Cut {
     }
 
     /// The row groups of a Parquet file.
-    fn row_groups(sidecar: &Sidecar) -> Self {
+    fn row_groups(sidecar: &Sidecar, digest: &FileDigest) -> Self {
         let around = ParquetJoiner::HEAD + sidecar.footer.unwrap_or_default();
-        Self::new(ParquetJoiner::HEAD, sidecar.body.bytes.saturating_sub(around))
+        Self::new(ParquetJoiner::HEAD, digest.bytes.saturating_sub(around))
     }
 
     /// What is copied of the next piece.

@@ -112,6 +112,8 @@ impl Room {
                 postgres: serde_json::from_value(postgres).unwrap(),
                 allow_privileged_login: false,
                 limits: pgexport_api::source::Limits::default(),
+                method: pgexport_api::source::Method::Copy,
+                kms_key_id: None,
             },
             sink: sink("customer", &self.customer, false),
             delivery: if staged {

@@ -20,8 +20,7 @@ pub use policy::{
 };
 pub use scheduled::{Scheduled, Window};
 pub use status::{
-    ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Method, Output, Phase, Progress,
-    StagingKept,
+    ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Output, Phase, Progress, StagingKept,
 };
 
 use kube::{CustomResource, KubeSchema};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::DatasetChunks;
 use crate::condition::Condition;
 use crate::reason::Reason;
+use crate::source::Method;
 
 /// What was last observed of an `ExportJob`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -111,16 +112,6 @@ impl Phase {
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
-}
-
-/// See [`ExportJobStatus::method`].
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "described where they are used; doc comments here would turn the schema's enum into oneOf"
-)]
-pub enum Method {
-    Copy,
 }
 
 /// How far an attempt is. Counters are those of the last poll, a few seconds old.

@@ -15,7 +15,7 @@ use crate::job::{
     Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue, Window,
 };
 use crate::sink::{S3, Volume};
-use crate::source::{Limits, Postgres};
+use crate::source::{Limits, Method, Postgres};
 
 /// The version of [`Order`] that this code writes and reads.
 pub const ORDER_VERSION: u32 = 1;
@@ -120,6 +120,9 @@ pub struct CleanupOrder {
     /// Which part of it goes now.
     #[serde(default, skip_serializing_if = "CleanupPart::is_everything")]
     pub part: CleanupPart,
+    /// The database, where it writes to the staging by itself and may still do so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<NamedSource>,
 }
 
 /// Which part of what a run has left is to be removed.
@@ -148,6 +151,12 @@ pub struct NamedSource {
     /// How hard it may be hit.
     #[serde(default)]
     pub limits: Limits,
+    /// How rows leave it.
+    #[serde(default)]
+    pub method: Method,
+    /// The KMS key by which it encrypts what it writes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
 }
 
 /// An ExportSink's name and target.
@@ -250,12 +259,14 @@ impl RunOrder {
             DeliveryPath::Direct => None,
             DeliveryPath::Staged { staging } => Some(staging.clone()),
         };
+        let source = (self.source.method == Method::AuroraS3).then(|| self.source.clone());
         CleanupOrder {
             run: self.run.clone(),
             sink: self.sink.clone(),
             path: self.path.clone(),
             staging,
             part: CleanupPart::Everything,
+            source,
         }
     }
 

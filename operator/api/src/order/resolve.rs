@@ -16,7 +16,7 @@ use crate::job::{
 };
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
-use crate::source::ExportSourceSpec;
+use crate::source::{ExportSourceSpec, Method};
 
 /// An ExportJob and what it refers to.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let datasets = datasets(input)?;
     check_names(job)?;
     check_format(job)?;
+    check_method(job, input.source.method)?;
     let parameters = parameters(input)?;
     boundary::check_allowed(job, &datasets, input.sink, &parameters)?;
     let facts = RunFacts {
@@ -82,6 +83,8 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
             postgres: input.source.postgres.clone(),
             allow_privileged_login: input.source.allow_privileged_login,
             limits: input.source.limits.unwrap_or_default(),
+            method: input.source.method,
+            kms_key_id: input.source.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
         },
         sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
         delivery: delivery(input, &datasets)?,
@@ -157,6 +160,26 @@ fn check_format(job: &ExportJobSpec) -> Result<(), Refusal> {
         return invalid(
             "compression: leave it out with Parquet, whose pages are compressed: see format.parquet.compression",
         );
+    }
+    Ok(())
+}
+
+/// What a database cannot do that writes to the staging by itself.
+fn check_method(job: &ExportJobSpec, method: Method) -> Result<(), Refusal> {
+    if method == Method::Copy {
+        return Ok(());
+    }
+    let source = &job.source_ref.name;
+    let refused = |message: String| Err(Refusal::new(Reason::InvalidSpec, message));
+    if job.format.format_type == FormatType::Parquet {
+        return refused(format!(
+            "format.type Parquet: ExportSource {source} has method AuroraS3, and the database writes text only: choose CSV, JSON or NDJSON, or name a source with method Copy"
+        ));
+    }
+    if job.delivery.mode == DeliveryMode::Direct {
+        return refused(format!(
+            "delivery.mode Direct: ExportSource {source} has method AuroraS3, whose database writes to the staging: choose Staged or Auto"
+        ));
     }
     Ok(())
 }
@@ -305,7 +328,10 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
         DeliveryMode::Direct => true,
         DeliveryMode::Staged => false,
         DeliveryMode::Auto => {
-            job.workers == 1 && !joined && job.chunking.consistency == Consistency::Snapshot
+            job.workers == 1
+                && !joined
+                && job.chunking.consistency == Consistency::Snapshot
+                && input.source.method == Method::Copy
         }
     };
     if direct {
@@ -327,6 +353,12 @@ fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath
     })?;
     let name = reference.sink_ref.name.clone();
     match target(&name, staging)? {
+        Target::Volume(_) if input.source.method == Method::AuroraS3 => Err(Refusal::new(
+            Reason::StagingRequired,
+            format!(
+                "ExportSource {source} has method AuroraS3, whose database writes to a bucket: name an ExportSink of type s3 in its spec.staging.sinkRef"
+            ),
+        )),
         Target::Volume(_) if !input.staging_on_volume => Err(Refusal::new(
             Reason::StagingRequired,
             format!("ExportSink {name}, which ExportSource {source} names as staging, is not of type s3"),
@@ -376,12 +408,17 @@ mod tests {
 
     /// Resolves an ExportJob that differs from a plain one by `with`; the source has a staging, unless told otherwise.
     fn resolved(with: Value, staging: Option<Value>) -> Result<RunOrder, Refusal> {
+        resolved_by("Copy", with, staging)
+    }
+
+    fn resolved_by(method: &str, with: Value, staging: Option<Value>) -> Result<RunOrder, Refusal> {
         let mut job = json!({
             "sourceRef": {"name": "db"}, "sinkRef": {"name": "acme"}, "path": "{job}/{date}/",
             "datasets": [{"name": "findings", "sql": "SELECT 1 WHERE :chunk"}], "format": {"type": "JSON"},
         });
         merge(&mut job, with);
         let mut source = json!({"postgres": {"host": "h", "database": "d", "user": "u", "passwordSecretRef": {"name": "s", "key": "k"}}});
+        source["method"] = json!(method);
         if staging.is_some() {
             source["staging"] = json!({"sinkRef": {"name": "staging"}});
         }
@@ -447,6 +484,31 @@ mod tests {
             let order = resolved(with.clone(), Some(s3("staging"))).unwrap();
             assert_eq!(order.delivery == DeliveryPath::Direct, direct, "{with}");
         }
+    }
+
+    #[test]
+    fn a_database_that_exports_by_itself_needs_a_bucket_and_writes_text() {
+        let order = resolved_by("AuroraS3", json!({}), Some(s3("staging"))).unwrap();
+        assert!(matches!(order.delivery, DeliveryPath::Staged { .. }), "Auto is Staged");
+        assert_eq!(order.cleanup().source, Some(order.source));
+        assert_eq!(resolved(json!({}), Some(s3("staging"))).unwrap().cleanup().source, None);
+        let volume = json!({"volume": {"claimName": "claim"}});
+        for (with, staging, reason, word) in [
+            (json!({"delivery": {"mode": "Direct"}}), s3("staging"), Reason::InvalidSpec, "Staged or Auto"),
+            (
+                json!({"format": {"type": "Parquet"}}),
+                s3("staging"),
+                Reason::InvalidSpec,
+                "CSV, JSON or NDJSON",
+            ),
+            (json!({}), volume, Reason::StagingRequired, "of type s3"),
+        ] {
+            let refusal = resolved_by("AuroraS3", with, Some(staging)).unwrap_err();
+            assert_eq!(refusal.reason, reason);
+            assert!(refusal.message.contains(word), "{}", refusal.message);
+        }
+        let refusal = resolved_by("AuroraS3", json!({}), None).unwrap_err();
+        assert_eq!(refusal.reason, Reason::StagingRequired);
     }
 
     #[test]

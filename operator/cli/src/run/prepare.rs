@@ -47,8 +47,11 @@ pub(crate) fn prepare(
     let mut source = source.clone();
     let local = source.staging.is_none();
     let staging = if local {
-        source.staging =
-            Some(Staging { sink_ref: ObjectRef { name: LOCAL_STAGING.to_owned() }, retention: None });
+        source.staging = Some(Staging {
+            sink_ref: ObjectRef { name: LOCAL_STAGING.to_owned() },
+            retention: None,
+            kms_key_id: None,
+        });
         Some(local_staging())
     } else {
         source.staging.as_ref().and_then(|staging| manifests.sink(namespace, &staging.sink_ref.name)).cloned()

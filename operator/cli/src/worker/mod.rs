@@ -136,9 +136,13 @@ async fn work(
         (Subtask::Cleanup, Task::Cleanup(order)) => {
             cleanup::run(&order, secrets, &volumes, &cancel).await.map(Outcome::Cleaned)
         }
-        (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets)
-            .await
-            .map(|found| Outcome::SourceProbed { server: found.server, login_may: found.login_may }),
+        (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets).await.map(
+            |probe::source::Probed { server, login_may, aurora_s3 }| Outcome::SourceProbed {
+                server,
+                login_may,
+                aurora_s3,
+            },
+        ),
         (Subtask::Probe, Task::ProbeSink(sink)) => {
             let capabilities = probe::sink::probe(&sink, secrets, &volumes).await?;
             Ok(Outcome::SinkProbed { capabilities })

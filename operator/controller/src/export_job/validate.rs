@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use pgexport_api::condition::{self, Condition, ConditionType};
 use pgexport_api::order::{DeliveryPath, Input, Order, Refusal, RunOrder, Task, resolve};
+use pgexport_api::source::Method;
 use pgexport_api::{ExportJob, ExportJobSpec, ExportSink, ExportSource, ExportSourceSpec, Reason};
 
 use super::dereference::{Reference, References};
@@ -104,6 +105,10 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
     one_identity("transfer", &transfer_mounts.service_accounts)?;
     let cleanup_mounts = match &order.delivery {
         DeliveryPath::Direct => Mounts::default().with_target(&order.sink.target, sink_account),
+        // The login's Secret only: the cleanup may have no identity besides the stores'.
+        DeliveryPath::Staged { .. } if order.source.method == Method::AuroraS3 => {
+            transfer_mounts.clone().with_source(&order.source.postgres, None)
+        }
         DeliveryPath::Staged { .. } => transfer_mounts.clone(),
     };
     let readiness = readiness(source, sink, needed_staging);
@@ -274,6 +279,20 @@ mod tests {
         assert_eq!(names(&staged.transfer_mounts), ["acme", "staging"]);
         let direct = validate("exports", &direct(), &references()).unwrap();
         assert_eq!(names(&direct.export_mounts), ["acme", "findings-db"]);
+    }
+
+    #[test]
+    fn a_cleanup_can_ask_a_database_that_exports_by_itself() {
+        let by_itself = json!({"spec": {"method": "AuroraS3", "serviceAccountName": "reader"}});
+        let references =
+            References { source: Reference::Found(Arc::new(source(&by_itself))), ..references() };
+        let staged = validate("exports", &direct(), &references).unwrap();
+        assert!(matches!(staged.order.delivery, DeliveryPath::Staged { .. }));
+        let cleanup = staged.order.cleanup();
+        assert_eq!(cleanup.source.unwrap().postgres, staged.order.source.postgres);
+        let names: Vec<_> = staged.cleanup_mounts.secrets.keys().cloned().collect();
+        assert_eq!(names, ["acme", "findings-db", "staging"]);
+        assert!(staged.cleanup_mounts.service_accounts.is_empty());
     }
 
     #[test]

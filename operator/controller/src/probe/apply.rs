@@ -104,7 +104,7 @@ mod tests {
     use crate::job::apply::blocking;
     use kube::Resource;
     use pgexport_api::order::{NamedSource, Task};
-    use pgexport_api::source::Limits;
+    use pgexport_api::source::{Limits, Method};
     use pgexport_api::{ExportSource, naming};
     use serde_json::json;
 
@@ -134,6 +134,8 @@ mod tests {
                 postgres,
                 allow_privileged_login: false,
                 limits: Limits::default(),
+                method: Method::Copy,
+                kms_key_id: None,
             })),
             image: &image,
         };

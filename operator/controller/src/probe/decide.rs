@@ -11,7 +11,7 @@ use pgexport_api::Reason;
 use pgexport_api::condition::{self, Condition, ConditionType, Truth};
 use pgexport_api::report::{Failure, Outcome};
 use pgexport_api::sink::Capability;
-use pgexport_api::source::{ProbeStatus, Server};
+use pgexport_api::source::{AuroraS3, ProbeStatus, Server};
 
 use crate::event::Notice;
 use crate::job::fact::{JobFacts, JobState};
@@ -110,6 +110,8 @@ pub struct Decision {
     pub server: Option<Server>,
     /// What the login may do beyond reading, as the probe saw it.
     pub login_may: Option<Vec<String>>,
+    /// What a source's database has for exports by itself, where that is its method and `server` is told.
+    pub aurora_s3: Option<AuroraS3>,
     /// What a sink was let do, where a probe has just told.
     pub capabilities: Option<Vec<Capability>>,
     /// What to do.
@@ -133,6 +135,7 @@ pub fn decide(subject: &Subject<'_>, observed: &Observed, prior: &State, now: Ti
         state: prior.clone(),
         server: None,
         login_may: None,
+        aurora_s3: None,
         capabilities: None,
         actions: Vec::new(),
         events: Vec::new(),
@@ -224,10 +227,11 @@ impl Draft<'_> {
         };
         match &job.state {
             JobState::Complete => match job.success() {
-                Some(Outcome::SourceProbed { server, login_may }) => {
+                Some(Outcome::SourceProbed { server, login_may, aurora_s3 }) => {
                     let what = format!("PostgreSQL {} ({:?}) can be read", server.version, server.role);
                     self.decision.server = Some(server.clone());
                     self.decision.login_may = Some(login_may.clone());
+                    self.decision.aurora_s3.clone_from(aurora_s3);
                     self.succeeded(probe, &what);
                 }
                 Some(Outcome::SinkProbed { capabilities }) => {

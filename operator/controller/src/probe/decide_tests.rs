@@ -161,6 +161,7 @@ fn probed() -> Outcome {
     Outcome::SourceProbed {
         server: Server { version: "17.7".to_owned(), role: ServerRole::Replica },
         login_may: Vec::new(),
+        aurora_s3: None,
     }
 }
 

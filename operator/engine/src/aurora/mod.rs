@@ -1,4 +1,20 @@
-//! A database that writes to S3 by itself, by the extension `aws_s3` of Amazon Aurora and RDS, and the schema `pgexport` that
-//! makes it observable.
+//! Method `AuroraS3`: the database writes chunks to the staging's bucket by itself, by the extension `aws_s3` of Amazon Aurora
+//! and RDS. Workers only say what is to be written, watch, and tell of it in sidecars; nobody of ours has seen the bytes
+//! before the transfer counts and hashes them.
+//!
+//! Where the schema `pgexport` is installed (`sql/`), each call is a row of its table of runs, committed before and after.
+//! By it, what a former worker left running is found and ended, and what it left complete is taken over. Without it, and on a
+//! replica, the extension is called alone.
 
+mod error;
+mod exporter;
+mod extension;
+mod orphan;
+mod run_table;
 pub mod schema;
+mod target;
+
+pub use exporter::{Exporter, Request, Uploaded};
+pub use extension::Extension;
+pub use orphan::{Finished, end_orphans, finished};
+pub use target::Target;

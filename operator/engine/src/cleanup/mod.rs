@@ -10,7 +10,7 @@ mod token;
 use std::sync::Arc;
 
 use pgexport_api::naming::short_uid;
-use pgexport_api::order::{CleanupOrder, CleanupPart};
+use pgexport_api::order::{CleanupOrder, CleanupPart, NamedSource, RunIdentity};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Cleaned, Kept, truncate};
 use pgexport_failpoint as failpoint;
@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::choice::{Choice, Found, choose};
 use self::token::Tokens;
+use crate::aurora::{Extension, end_orphans};
 use crate::error::{Error, Result};
 use crate::manifest::{MANIFEST, Manifest, SUCCESS, Success};
 use crate::secret::Secrets;
+use crate::source::{Connector, application_name};
 use crate::staging;
 use crate::store::{self, Store, Volumes};
 
@@ -49,6 +51,9 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
     let (folder, uid) = (staging::folder_of(&order.run), order.run.uid.as_str());
     let mut cleaned = Cleaned::default();
     let mut remains = Vec::new();
+    if let Some(source) = &order.source {
+        remains.extend(end_exports(&order.run, source, Arc::clone(&secrets)).await);
+    }
     let staging = match &order.staging {
         None => None,
         Some(staging) => {
@@ -80,6 +85,25 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
         cleaned.remains = Some(truncate(&remains.join(". "), MAX_REMAINS).to_owned());
     }
     Ok(cleaned)
+}
+
+/// Ends what the database still exports by itself: it would write to the staging after that was cleaned up. Where it cannot be
+/// asked, says so.
+async fn end_exports(run: &RunIdentity, source: &NamedSource, secrets: Arc<dyn Secrets>) -> Option<String> {
+    let ending = async {
+        let connector = Connector::new(&source.postgres, secrets);
+        let session = connector.connect(&application_name(run, "cleanup")).await?;
+        let recorded = Extension::find(&session, false).await?.records_runs();
+        let ended = if recorded { end_orphans(&session, &run.uid, |_, _| true).await } else { Ok(0) };
+        session.close().await;
+        ended
+    };
+    let error = ending.await.err()?;
+    tracing::warn!(%error, "the database cannot be asked whether it still exports by itself");
+    Some(format!(
+        "ExportSource {} cannot be asked whether its database still writes to the staging: {error}; look with SELECT * FROM pgexport.orphans('{}')",
+        source.name, run.uid
+    ))
 }
 
 /// What is in the staging after a sweep.

@@ -14,7 +14,7 @@ mod statement;
 
 pub use self::parquet::schema;
 pub use batch::{Batch, Payload};
-pub use statement::{copy_statement, header_statement};
+pub use statement::{DatabaseStatement, copy_statement, database_statement, header_statement};
 
 use pgexport_api::job::{Format, FormatType};
 

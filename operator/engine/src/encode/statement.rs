@@ -35,6 +35,44 @@ fn value(name: &str, shape: Option<&Shape>, format: &Format) -> String {
     }
 }
 
+/// What a database is told that writes a query's rows to S3 by itself: the bytes are those that [`super::Encoder`] makes of
+/// what [`copy_statement`] sends, each row a line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseStatement {
+    /// The query that is to be written.
+    pub query: String,
+    /// The options of its COPY.
+    pub options: String,
+}
+
+/// The statement by which a database writes rows by itself; `None` for a format that it does not have.
+///
+/// JSON is written as CSV with characters around it that JSON does not have, so that nothing is quoted or escaped; COPY's
+/// text format would double backslashes. Line ends within a row, which only `json` values have, become spaces. `replace`
+/// takes rows that `translate` does not: that wants four times the memory.
+#[must_use]
+pub fn database_statement(query: &str, format: &Format) -> Option<DatabaseStatement> {
+    let (query, options) = match format.format_type {
+        FormatType::Csv => (query.to_owned(), csv::options(format.csv.as_ref())),
+        FormatType::Json | FormatType::Ndjson => (
+            format!(
+                "SELECT pg_catalog.replace(pg_catalog.replace(pg_catalog.row_to_json(q.*)::pg_catalog.text, pg_catalog.chr(10), ' '), pg_catalog.chr(13), ' ') FROM (\n{query}\n) q"
+            ),
+            r"FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01'".to_owned(),
+        ),
+        FormatType::Parquet => return None,
+    };
+    // Else it would be the session's, which a query can change.
+    Some(DatabaseStatement { query, options: format!("{options}, ENCODING 'UTF8'") })
+}
+
+impl std::fmt::Debug for DatabaseStatement {
+    /// Without the query, which holds values.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("DatabaseStatement").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
 /// The statement that makes the server send nothing but the header line of a query's CSV.
 #[must_use]
 pub fn header_statement(query: &str, format: &Format) -> Option<String> {
@@ -50,8 +88,19 @@ pub fn header_statement(query: &str, format: &Format) -> Option<String> {
 mod tests {
     use pgexport_api::job::{Format, FormatType};
 
-    use super::copy_statement;
+    use super::{copy_statement, database_statement};
     use crate::decode::{Scalar, Shape};
+
+    #[test]
+    fn a_database_writes_text_by_itself() {
+        let format = |format_type| Format { format_type, csv: None, parquet: None };
+        let csv = database_statement("SELECT 1", &format(FormatType::Csv)).unwrap();
+        assert_eq!((csv.query.as_str(), csv.options.as_str()), ("SELECT 1", "FORMAT csv, ENCODING 'UTF8'"));
+        let json = database_statement("SELECT 1 -- one", &format(FormatType::Json)).unwrap();
+        assert!(json.query.ends_with("FROM (\nSELECT 1 -- one\n) q"), "{}", json.query);
+        assert_eq!(json.options, r"FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01', ENCODING 'UTF8'");
+        assert!(database_statement("SELECT 1", &format(FormatType::Parquet)).is_none());
+    }
 
     #[test]
     fn only_columns_that_are_not_decoded_are_asked_for_as_text() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pgexport_api::report::Delivered;
 
-use super::share::{ChunkFile, Destination, StoredChunk};
+use super::share::{self, ChunkFile, Destination, StoredChunk};
 use super::{Context, begin, expect, export_while_held, interrupted};
 use crate::error::Result;
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
@@ -24,7 +24,9 @@ pub(super) async fn run(context: &Context) -> Result<Delivered> {
     let all: Vec<u32> = (0..).zip(&plan.chunks).map(|(chunk, _)| chunk).collect();
     let delivery = Delivery::new(Arc::clone(&sink), order, earlier, None);
     let destination = Sink { context, plan: &plan, store: sink.as_ref(), delivery: &delivery };
-    let exported = export_while_held(context, &holder, &plan, &all, &destination).await;
+    let stop = context.cancel.child_token();
+    let export = share::export(context, &plan, &all, &destination, &stop);
+    let exported = export_while_held(&holder, &stop, export).await;
     holder.finish().await;
     let exported = if context.cancel.is_cancelled() { Err(interrupted()) } else { exported };
     let exported = exported.and_then(|kept| {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// Checks each data set's number of rows, from those of all chunks by their indices.
-pub(super) fn check_rows(
+pub(crate) fn check_rows(
     order: &RunOrder,
     plan: &Plan,
     chunks: impl IntoIterator<Item = (u32, u64)>,

@@ -4,8 +4,9 @@
 //! the attempt goes with it; any other worker can be replaced. Where each chunk is read in a transaction of its own, there is
 //! no snapshot, and whoever comes goes on with what is left.
 
+mod aurora;
 mod direct;
-mod expect;
+pub(crate) mod expect;
 mod memory;
 mod per_chunk;
 mod share;
@@ -19,11 +20,11 @@ use pgexport_api::job::DatasetChunks;
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Delivered, Outcome};
+use pgexport_api::source::Method;
 use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
-use share::Destination;
-
+use crate::aurora::Extension;
 use crate::error::{Error, Result};
 use crate::manifest::{Arrival, arrive};
 use crate::plan::{self, Plan};
@@ -144,6 +145,9 @@ async fn hold(
         if let Some(window) = &order.window {
             settle::wait(&session, window, settle::PATIENCE).await?;
         }
+        if order.source.method == Method::AuroraS3 {
+            Extension::find(&session, order.source.kms_key_id.is_some()).await?;
+        }
         Holder::begin_on(session, &name).await
     };
     let holder = tokio::select! {
@@ -167,16 +171,13 @@ async fn hold(
     }
 }
 
-/// Exports chunks while the snapshot is held. When its connection breaks, the chunks that are under way are given up.
-async fn export_while_held<D: Destination>(
-    context: &Context,
+/// Exports chunks while the snapshot is held. When its connection breaks, `stop` is cancelled, so that the chunks that are
+/// under way are given up.
+async fn export_while_held<T>(
     holder: &Holder,
-    plan: &Plan,
-    chunks: &[u32],
-    destination: &D,
-) -> Result<Vec<(u32, D::Kept)>> {
-    let stop = context.cancel.child_token();
-    let export = share::export(context, plan, chunks, destination, &stop);
+    stop: &CancellationToken,
+    export: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::pin!(export);
     tokio::select! {
         exported = &mut export => exported,

@@ -106,16 +106,30 @@ pub(super) async fn export<D: Destination>(
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<Vec<(u32, D::Kept)>> {
-    let connections =
-        connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
     let rate = context.order.source.limits.max_rate.map(|rate| rate.bytes());
     let rate = rate.map(|rate| RateLimit::new(rate / u64::from(context.order.workers.max(1))));
     let share = Share { chunks, next: AtomicUsize::new(0), rate };
+    side_by_side(context, chunks.len(), stop, || stream(context, plan, &share, destination, stop)).await
+}
+
+/// Runs as many streams as this worker has connections, and returns what they do. After the first error, `stop` is
+/// cancelled.
+pub(super) async fn side_by_side<K, S>(
+    context: &Context,
+    chunks: usize,
+    stop: &CancellationToken,
+    stream: impl Fn() -> S,
+) -> Result<Vec<K>>
+where
+    S: Future<Output = Result<Vec<K>>>,
+{
+    let connections =
+        connections_of(context.worker, context.order.workers, context.order.parallelism) as usize;
     let mut streams = FuturesUnordered::new();
-    for _ in 0..connections.min(chunks.len()) {
-        streams.push(stream(context, plan, &share, destination, stop));
+    for _ in 0..connections.min(chunks) {
+        streams.push(stream());
     }
-    let mut kept = Vec::with_capacity(chunks.len());
+    let mut kept = Vec::with_capacity(chunks);
     let mut failure: Option<Error> = None;
     while let Some(ended) = streams.next().await {
         match ended {
@@ -130,7 +144,7 @@ pub(super) async fn export<D: Destination>(
 }
 
 /// The first error that is not the consequence of another one.
-fn more_telling(former: Option<Error>, error: Error) -> Error {
+pub(super) fn more_telling(former: Option<Error>, error: Error) -> Error {
     match former {
         Some(former) if former.reason() != Reason::Interrupted => former,
         _ => error,
@@ -201,7 +215,7 @@ async fn lock(plan: &Plan, chunk: u32, query: &str, importer: &mut Importer) -> 
 }
 
 /// Tells people who look into `pg_stat_activity` which chunk is read.
-fn connection_name(context: &Context, chunk: u32) -> String {
+pub(super) fn connection_name(context: &Context, chunk: u32) -> String {
     application_name(&context.order.run, &format!("{chunk:05}"))
 }
 

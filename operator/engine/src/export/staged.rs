@@ -7,9 +7,11 @@ use pgexport_api::job::{Consistency, Layout};
 use pgexport_api::order::NamedSink;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Exported;
+use pgexport_api::source::Method;
+use tokio_util::sync::CancellationToken;
 
 use super::share::{self, ChunkFile, Destination, StoredChunk};
-use super::{Context, begin, expect, export_while_held, interrupted, per_chunk};
+use super::{Context, aurora, begin, expect, export_while_held, interrupted, per_chunk};
 use crate::error::{Error, Result};
 use crate::output::{Packer, Role};
 use crate::plan::Plan;
@@ -56,7 +58,9 @@ async fn held(context: &Context, holder: &Holder, staging: &Staging, plan: &Plan
     // From here on the attempt stands and falls with this pod.
     let exported = async {
         let chunks = share::chunks_of(0, context.order.workers, plan.chunks.len());
-        export_while_held(context, holder, plan, &chunks, &Chunks { context, plan, staging }).await?;
+        let stop = context.cancel.child_token();
+        let export = export_chunks(context, staging, plan, &chunks, &stop);
+        export_while_held(holder, &stop, export).await?;
         tracing::info!("this worker's chunks are exported; waiting for the others'");
         tokio::select! {
             others = all_finished(context, staging, plan) => others?,
@@ -100,7 +104,23 @@ pub(super) async fn export_rest(context: &Context, staging: &Staging, plan: &Pla
         !done
     });
     let stop = context.cancel.child_token();
-    share::export(context, plan, &chunks, &Chunks { context, plan, staging }, &stop).await.map(drop)
+    export_chunks(context, staging, plan, &chunks, &stop).await
+}
+
+/// Exports chunks by the source's method.
+async fn export_chunks(
+    context: &Context,
+    staging: &Staging,
+    plan: &Plan,
+    chunks: &[u32],
+    stop: &CancellationToken,
+) -> Result<()> {
+    match context.order.source.method {
+        Method::AuroraS3 => aurora::export(context, plan, staging, chunks, stop).await,
+        Method::Copy => {
+            share::export(context, plan, chunks, &Chunks { context, plan, staging }, stop).await.map(drop)
+        }
+    }
 }
 
 fn open(context: &Context, staging: &NamedSink) -> Result<Staging> {
@@ -117,12 +137,13 @@ async fn pause(context: &Context) -> Result<()> {
 
 /// What worker 0 reports, if it is as expected.
 pub(super) fn totals(context: &Context, plan: &Plan, sidecars: &[Sidecar]) -> Result<Exported> {
-    let rows = sidecars.iter().map(|sidecar| (sidecar.chunk, sidecar.rows));
+    // Those that nobody has counted are looked at again when they are.
+    let rows = sidecars.iter().map(|sidecar| (sidecar.chunk, sidecar.most_rows()));
     expect::check_rows(&context.order, plan, rows)?;
     Ok(Exported {
         chunks: u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX),
         rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
-        bytes: sidecars.iter().map(|sidecar| sidecar.body.bytes).sum(),
+        bytes: sidecars.iter().map(Sidecar::bytes).sum(),
         snapshot_time: plan.snapshot.as_ref().map(|snapshot| snapshot.time),
         chunking: plan.chunking(),
     })

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
-use pgexport_api::source::Server;
+use pgexport_api::source::{AuroraS3, Method, Server};
 
+use crate::aurora::Extension;
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 use crate::source::{Connector, error::Stage, privilege};
@@ -20,6 +21,8 @@ pub struct Probed {
     pub server: Server,
     /// What the login may do beyond reading, as short phrases.
     pub login_may: Vec<String>,
+    /// What it has for exports by itself, where that is the source's method.
+    pub aurora_s3: Option<AuroraS3>,
 }
 
 /// Connects as an export does (host, TLS, login, version, encoding, settings, privileges), and reads once, READ ONLY.
@@ -29,10 +32,14 @@ pub async fn probe(source: &NamedSource, secrets: Arc<dyn Secrets>) -> Result<Pr
     session.batch(Stage::Run, "beginning a transaction", begin).await?;
     privilege::check(&session, source).await?;
     let login_may = privilege::beyond_reading(&session).await?;
+    let aurora_s3 = match source.method {
+        Method::Copy => None,
+        Method::AuroraS3 => Some(Extension::find(&session, source.kms_key_id.is_some()).await?.told()),
+    };
     session.batch(Stage::Run, "ending the transaction", "ROLLBACK").await?;
     let server = session.server().cloned();
     session.close().await;
     let server =
         server.ok_or_else(|| Error::new(Reason::InternalError, "the server was not asked who it is"))?;
-    Ok(Probed { server, login_may })
+    Ok(Probed { server, login_may, aurora_s3 })
 }

@@ -36,6 +36,10 @@ pub fn reason(sql_state: &str, stage: Stage) -> Reason {
         "25006" => return Reason::QueryWrites,
         "53300" => return Reason::TooManyConnections,
         "57014" | "40001" | "25P04" => return Reason::QueryCancelled,
+        // Those of the schema pgexport: another instance or snapshot, no extension, one without kms_key, no answer from it.
+        "PX001" => return Reason::WrongInstance,
+        "PX002" | "PX003" => return Reason::ExtensionUnavailable,
+        "PX004" => return Reason::StoreError,
         // Shut down by the administrator, crashed, starting up, killed for being idle.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => return Reason::ConnectionLost,
         _ => {}
@@ -55,7 +59,7 @@ pub fn reason(sql_state: &str, stage: Stage) -> Reason {
 /// Whether the server's message for this SQLSTATE names objects and circumstances, never values.
 fn message_is_safe(sql_state: &str, stage: Stage) -> bool {
     match sql_state.get(..2).unwrap_or_default() {
-        "08" | "25" | "28" | "3D" | "40" | "53" | "54" | "55" | "57" | "58" | "XX" => true,
+        "08" | "25" | "28" | "3D" | "40" | "53" | "54" | "55" | "57" | "58" | "PX" | "XX" => true,
         // A function that builds SQL of data can make the second kind of these while it runs.
         "42" | "0A" | "3F" => stage == Stage::Plan || sql_state == "42501",
         _ => stage == Stage::Connect,
@@ -302,6 +306,10 @@ mod tests {
             ("58030", Stage::Run, Reason::DatabaseError),
             ("XX000", Stage::Run, Reason::DatabaseError),
             ("40P01", Stage::Run, Reason::DatabaseError),
+            ("PX001", Stage::Run, Reason::WrongInstance),
+            ("PX002", Stage::Run, Reason::ExtensionUnavailable),
+            ("PX003", Stage::Run, Reason::ExtensionUnavailable),
+            ("PX004", Stage::Run, Reason::StoreError),
             ("", Stage::Run, Reason::DatabaseError),
         ] {
             assert_eq!(reason(sql_state, stage), wanted, "{sql_state} {stage:?}");

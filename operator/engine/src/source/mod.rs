@@ -21,3 +21,4 @@ pub use copy::CopyStream;
 pub use rate::RateLimit;
 pub use session::Session;
 pub use snapshot::{Holder, Importer};
+pub(crate) use snapshot::{check_instance, lost};

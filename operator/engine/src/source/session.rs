@@ -148,6 +148,11 @@ impl Session {
         self.greeting.as_ref().map(|greeting| &greeting.server)
     }
 
+    /// Whether the server has a timeout for transactions: from PostgreSQL 17 on.
+    pub(crate) fn has_transaction_timeout(&self) -> bool {
+        self.greeting.as_ref().is_some_and(|greeting| greeting.version >= 170_000)
+    }
+
     /// Cancels what runs on this connection. The server does not tell whether something ran.
     pub async fn cancel(&self) -> Result<()> {
         self.canceller.clone().cancel().await
@@ -180,7 +185,7 @@ impl Session {
 
     /// The pinned settings, and the name under which the server shows the session. A query can change any of them, so they
     /// are made again before each statement in which bytes or quotes matter.
-    pub(super) async fn pin(&self, application_name: &str) -> Result<()> {
+    pub(crate) async fn pin(&self, application_name: &str) -> Result<()> {
         let application_name = truncate(application_name, MAX_APPLICATION_NAME);
         let parameters: &[(&(dyn ToSql + Sync), Type)] = &[(&application_name, Type::TEXT)];
         self.query(Stage::Run, "pinning the session's settings", &setting::pin(), parameters).await.map(drop)

@@ -128,13 +128,7 @@ impl Importer {
     /// leads to another instance than the holder's.
     pub async fn join(connector: &Connector, snapshot: &Snapshot, application_name: &str) -> Result<Self> {
         let session = connector.connect(application_name).await?;
-        // Ids of snapshots are not unique over instances: the import could succeed with another one's.
-        if greeting(&session)?.1 != snapshot.postmaster_start {
-            return Err(Error::new(
-                Reason::WrongInstance,
-                "this connection leads to another server process than the one that holds the snapshot: to another instance, or to the same one after a restart",
-            ));
-        }
+        check_instance(&session, snapshot)?;
         if !snapshot.id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
             return Err(Error::new(
                 Reason::InternalError,
@@ -179,9 +173,20 @@ impl Importer {
     }
 }
 
+/// Ids of snapshots are not unique over instances: an import could succeed with another one's.
+pub(crate) fn check_instance(session: &Session, snapshot: &Snapshot) -> Result<()> {
+    if greeting(session)?.1 == snapshot.postmaster_start {
+        return Ok(());
+    }
+    Err(Error::new(
+        Reason::WrongInstance,
+        "this connection leads to another server process than the one that holds the snapshot: to another instance, or to the same one after a restart",
+    ))
+}
+
 /// What the server says of a snapshot that is gone differs by version: an invalid identifier (to 16), an object that does
 /// not exist (from 17), or an exporter that is no longer running.
-fn lost(error: Error, snapshot: &Snapshot) -> Error {
+pub(crate) fn lost(error: Error, snapshot: &Snapshot) -> Error {
     let sql_state = error.to_failure().sql_state;
     match sql_state.as_deref() {
         Some(state @ ("22023" | "42704" | "55000")) => {
@@ -204,7 +209,7 @@ pub(super) fn begin(session: &Session, holder: bool) -> String {
         sql.push_str(LOCK_TIMEOUT);
         sql.push('\'');
     }
-    if session.greeting.as_ref().is_some_and(|greeting| greeting.version >= 170_000) {
+    if session.has_transaction_timeout() {
         sql.push_str("; SET LOCAL transaction_timeout = 0");
     }
     sql

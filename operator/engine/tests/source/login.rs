@@ -24,6 +24,8 @@ async fn probe(postgres: &Postgres, secrets: MemorySecrets) -> Result<Probed> {
         postgres: postgres.clone(),
         allow_privileged_login: false,
         limits: Limits::default(),
+        method: pgexport_api::source::Method::Copy,
+        kms_key_id: None,
     };
     probe::source::probe(&source, Arc::new(secrets)).await
 }

@@ -42,6 +42,8 @@ impl Login {
             postgres,
             allow_privileged_login: allowed,
             limits: Limits::default(),
+            method: pgexport_api::source::Method::Copy,
+            kms_key_id: None,
         };
         probe(&source, Arc::new(secrets)).await
     }

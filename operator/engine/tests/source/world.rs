@@ -98,6 +98,8 @@ impl World {
                 postgres: self.postgres(),
                 allow_privileged_login: false,
                 limits: Limits::default(),
+                method: pgexport_api::source::Method::Copy,
+                kms_key_id: None,
             },
             sink: NamedSink {
                 name: "sink".to_owned(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use pgexport_api::job::Consistency;
 use pgexport_api::order::{RunOrder, Target};
-use pgexport_api::source::{ExportSourceSpec, Limits, Postgres};
+use pgexport_api::source::{ExportSourceSpec, Limits, Method, Postgres};
 use pgexport_api::{ExportJob, ExportJobStatus, ExportSinkSpec, Phase};
 
 /// A login at a server: what limits are counted over, whichever namespaces and ExportSources name it.
@@ -142,7 +142,7 @@ impl Claim {
             database: Database::told(status).or_else(|| source.map(|source| Database::new(&source.postgres))),
             limits: source.and_then(|source| source.limits).unwrap_or_default(),
             standing,
-            connections: connections(job),
+            connections: connections(job, method(job, source)),
             namespace,
         }
     }
@@ -154,14 +154,27 @@ impl Claim {
     }
 }
 
-/// One for each chunk in flight, and one that plans and, under a snapshot, holds it.
-fn connections(job: &ExportJob) -> u32 {
+/// How its rows leave the database: as its attempt began, else as its source says now.
+fn method(job: &ExportJob, source: Option<&ExportSourceSpec>) -> Method {
+    let status = job.status.as_ref().filter(|status| status.phase == Some(Phase::Exporting));
+    let begun = status.and_then(|status| status.method);
+    begun.or_else(|| source.map(|source| source.method)).unwrap_or_default()
+}
+
+/// One for each chunk in flight, one that plans and, under a snapshot, holds it, and one for each worker that looks how far
+/// the database is.
+fn connections(job: &ExportJob, method: Method) -> u32 {
     let chunking = &job.spec.chunking;
-    let workers = chunking.parallelism.max(job.spec.workers);
-    match chunking.consistency {
-        Consistency::Snapshot => workers.saturating_add(1),
-        Consistency::PerChunk => workers,
-    }
+    let chunks = chunking.parallelism.max(job.spec.workers);
+    let holder = match chunking.consistency {
+        Consistency::Snapshot => 1,
+        Consistency::PerChunk => 0,
+    };
+    let watchers = match method {
+        Method::Copy => 0,
+        Method::AuroraS3 => job.spec.workers,
+    };
+    chunks.saturating_add(holder).saturating_add(watchers)
 }
 
 #[cfg(test)]
@@ -176,6 +189,23 @@ mod tests {
         let job = ExportJob { status: serde_json::from_value(status.clone()).unwrap(), ..job(&json!({})) };
         let claim = Claim::of(&job, source.map(|source| &source.spec), None);
         claim.database.map(|database| database.to_string())
+    }
+
+    #[test]
+    fn workers_that_watch_the_database_count() {
+        let wanted = |method: &str, status: &serde_json::Value| {
+            let source =
+                source(&json!({"spec": {"method": method, "staging": {"sinkRef": {"name": "staging"}}}}));
+            let job = ExportJob {
+                status: serde_json::from_value(status.clone()).unwrap(),
+                ..job(&json!({"workers": 3, "chunking": {"parallelism": 8}}))
+            };
+            Claim::of(&job, Some(&source.spec), None).connections
+        };
+        assert_eq!(wanted("Copy", &json!({})), 9);
+        assert_eq!(wanted("AuroraS3", &json!({})), 12);
+        let begun = json!({"phase": "Exporting", "method": "AuroraS3"});
+        assert_eq!(wanted("Copy", &begun), 12, "the source was edited since");
     }
 
     #[test]

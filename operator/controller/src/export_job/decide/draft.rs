@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{self, ConditionType, Truth};
-use pgexport_api::job::{ChildJob, ChildKind, Failures, LastError, Method, Progress};
+use pgexport_api::job::{ChildJob, ChildKind, Failures, LastError, Progress};
 use pgexport_api::order::Refusal;
 use pgexport_api::report::Failure;
 use pgexport_api::{ExportJobStatus, Phase, Reason};
@@ -279,12 +279,12 @@ impl<'a> Draft<'a> {
             self.status.staging = validated.order.staging_location();
         }
         if let Ok(validated) = self.verdict {
+            self.status.method = Some(validated.order.source.method);
             self.status.database = Some(Database::new(&validated.order.source.postgres).to_string());
         }
         self.status.phase = Some(Phase::Exporting);
         self.status.attempts = self.status.attempts.saturating_add(1);
         self.status.start_time.get_or_insert(Time(self.now));
-        self.status.method = Some(Method::Copy);
         self.status.jobs.clear();
         self.status.progress = Some(Progress { size: "0".to_owned(), ..Progress::default() });
         Child::export(self.status.attempts)

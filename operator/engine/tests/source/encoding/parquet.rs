@@ -19,9 +19,10 @@ use pgexport_api::size::ByteSize;
 use pgexport_engine::Result;
 use pgexport_engine::output::{Packer, Role};
 
+use super::Bench;
 use super::kind::{KINDS, Kind, SETUP};
 use super::random::Random;
-use super::{Bench, ROWS};
+use super::table::ROWS;
 use crate::world::World;
 
 const PARQUET: Format = Format { format_type: FormatType::Parquet, csv: None, parquet: None };
