@@ -2,10 +2,13 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use pgexport_api::condition::{ConditionType, find};
 use pgexport_api::job::Consistency;
 use pgexport_api::order::{RunOrder, Target};
 use pgexport_api::source::{ExportSourceSpec, Limits, Method, Postgres};
 use pgexport_api::{ExportJob, ExportJobStatus, ExportSinkSpec, Phase};
+
+use crate::export_job::decide::SUSPENDING;
 
 /// A login at a server: what limits are counted over, whichever namespaces and ExportSources name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +128,7 @@ impl Claim {
         let status = job.status.as_ref();
         let standing = match status.and_then(|status| status.phase) {
             Some(Phase::Exporting) => Standing::Exporting,
+            Some(Phase::Suspended) if status.is_some_and(is_suspending) => Standing::Exporting,
             Some(Phase::Queued)
                 if job.metadata.deletion_timestamp.is_none() && !job.spec.suspend && !job.spec.cancel =>
             {
@@ -152,6 +156,11 @@ impl Claim {
     pub fn id(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+/// Whether the pods of a suspended run still end.
+fn is_suspending(status: &ExportJobStatus) -> bool {
+    find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.reason == SUSPENDING)
 }
 
 /// How its rows leave the database: as its attempt began, else as its source says now.
@@ -206,6 +215,20 @@ mod tests {
         assert_eq!(wanted("AuroraS3", &json!({})), 12);
         let begun = json!({"phase": "Exporting", "method": "AuroraS3"});
         assert_eq!(wanted("Copy", &begun), 12, "the source was edited since");
+    }
+
+    #[test]
+    fn a_suspended_run_counts_until_its_pods_have_ended() {
+        for (reason, standing) in [("Suspending", Standing::Exporting), ("Suspended", Standing::Elsewhere)] {
+            let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": "suspended",
+                "lastTransitionTime": "2026-11-23T10:00:00Z"});
+            let status = json!({"phase": "Suspended", "conditions": [ready]});
+            let job = ExportJob {
+                status: serde_json::from_value(status).unwrap(),
+                ..job(&json!({"suspend": true}))
+            };
+            assert_eq!(Claim::of(&job, None, None).standing, standing);
+        }
     }
 
     #[test]

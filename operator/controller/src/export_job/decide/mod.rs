@@ -31,6 +31,8 @@ use crate::event::Notice;
 use crate::job::fact::JobFacts;
 use draft::Draft;
 
+pub use suspend::SUSPENDING;
+
 /// The ExportJob that is decided about.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {

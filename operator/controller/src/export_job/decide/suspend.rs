@@ -35,6 +35,9 @@ fn is_unseen_restore(subject: &Subject<'_>, phase: Option<Phase>) -> bool {
     subject.restored && matches!(phase, None | Some(Phase::Suspended))
 }
 
+/// Why it is not Ready while its pods still end. Until then it holds its connections, and its place in the limits.
+pub const SUSPENDING: &str = "Suspending";
+
 /// Pauses.
 pub fn suspended(draft: &mut Draft<'_>) {
     let message = if draft.subject.spec.suspend {
@@ -45,7 +48,7 @@ pub fn suspended(draft: &mut Draft<'_>) {
     if draft.prior.phase != Some(Phase::Suspended) {
         draft.tell(Notice::normal("Suspended", message));
     }
-    draft.leave_nothing_running();
+    let reason = if draft.is_settled() { "Suspended" } else { SUSPENDING };
     draft.status.phase = Some(Phase::Suspended);
     let mut failures = draft.failures();
     failures.next_attempt_time = None;
@@ -53,7 +56,7 @@ pub fn suspended(draft: &mut Draft<'_>) {
     draft.set_failures(failures);
     condition::remove(&mut draft.status.conditions, ConditionType::Reconciling);
     condition::remove(&mut draft.status.conditions, ConditionType::Stalled);
-    draft.condition(ConditionType::Ready, Truth::False, "Suspended", message);
+    draft.condition(ConditionType::Ready, Truth::False, reason, message);
     draft.status.message = Some(message.to_owned());
     draft.wake_in(RECHECK);
 }

@@ -11,8 +11,11 @@ fn a_suspended_run_pauses_without_a_retry_and_goes_on() {
     assert!(matches!(decision.actions.as_slice(), [Action::DeleteJob { .. }]), "{:?}", decision.actions);
     assert!(find(&story.status.conditions, ConditionType::Stalled).is_none());
     assert!(find(&story.status.conditions, ConditionType::Reconciling).is_none());
+    let ready = |story: &Story| find(&story.status.conditions, ConditionType::Ready).unwrap().reason.clone();
+    assert_eq!(ready(&story), "Suspending", "its pods still have connections");
     story.jobs.clear();
     assert!(story.after(48 * 3600).actions.is_empty());
+    assert_eq!(ready(&story), "Suspended");
 
     story.job.spec.suspend = false;
     let decision = story.after(1);
