@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::token::Tokens;
-use crate::manifest::{MANIFEST, Manifest, Success};
+use crate::manifest::{MANIFEST, Manifest, SUCCESS, Success};
 
 /// What is at a location. Keys are relative to its path.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) enum Choice {
         keys: Vec<String>,
         /// Files of the delivery that the run was about to replace: they stay, and nothing names them any more.
         orphans: Vec<String>,
+        /// The ExportJob whose delivery the run was about to replace, and which has lost its `_SUCCESS` to that.
+        unsealed: Option<String>,
     },
     /// The run has delivered, and no manifest tells which files.
     Untold,
@@ -54,7 +56,11 @@ pub(super) fn choose(uid: &str, tokens: &Tokens, found: &Found<'_>) -> Choice {
     let stays = |path: &&str| found.keys.iter().any(|key| key == path) && !goes(path);
     let orphans =
         unfinished.into_iter().flat_map(Manifest::surplus).filter(stays).map(str::to_owned).collect();
-    Choice::Remove { keys, orphans }
+    let theirs = manifest.filter(|manifest| manifest.job.uid != uid);
+    let unsealed = theirs
+        .filter(|_| !found.keys.iter().any(|key| key == SUCCESS))
+        .map(|manifest| format!("{}/{}", manifest.job.namespace, manifest.job.name));
+    Choice::Remove { keys, orphans, unsealed }
 }
 
 #[cfg(test)]
@@ -108,7 +114,7 @@ mod tests {
                 [keys, orphans].map(|names| names.iter().map(ToString::to_string).collect());
             assert_eq!(
                 chosen(success, manifest),
-                Choice::Remove { keys, orphans },
+                Choice::Remove { keys, orphans, unsealed: None },
                 "{success:?} {manifest:?}"
             );
         };

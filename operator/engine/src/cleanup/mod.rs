@@ -192,7 +192,14 @@ impl<'a> Sweep<'a> {
             manifest: manifest.as_ref().map(|manifest| (manifest, sha256.as_str())),
         };
         match choose(&order.run.uid, &tokens, &found) {
-            Choice::Remove { keys, orphans } => {
+            Choice::Remove { keys, orphans, unsealed } => {
+                if let Some(theirs) = unsealed {
+                    self.trouble.get_or_insert(format!(
+                        "{} holds the delivery of ExportJob {theirs} without its {SUCCESS}, which went when it was to be replaced: \
+                         deliver there again with ifExists: Replace",
+                        self.store.uri(self.folder)
+                    ));
+                }
                 if !orphans.is_empty() {
                     self.trouble.get_or_insert(format!(
                         "{} holds what is left of the delivery that was being replaced: {}",
