@@ -118,6 +118,14 @@ async fn create_refuses_with_the_field_and_the_fix() {
             Err(error) => assert!(error.to_string().contains(wanted), "{spec}: {error}"),
         }
     }
+    let staging = json!({"sinkRef": {"name": "staging"}, "kmsKeyId": "alias/key"});
+    for (spec, wanted) in [
+        (json!({"postgres": postgres(), "method": "AuroraS3"}), "method AuroraS3 needs staging"),
+        (json!({"postgres": postgres(), "staging": staging}), "goes with method AuroraS3 only"),
+    ] {
+        let error = namespace.create_object("ExportSource", "s", spec).await.unwrap_err();
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
     let mut unchecked = postgres();
     unchecked["tls"] = json!({"mode": "Require", "caSecretRef": {"name": "s", "key": "k"}});
     let error =

@@ -120,7 +120,7 @@ async fn install(place: &Place) -> Result<(), SqlError> {
             );
         }
         Some(before) => {
-            println!("the schema pgexport in {whose} is upgraded from version {before} to {version}")
+            println!("the schema pgexport in {whose} is upgraded from version {before} to {version}");
         }
     }
     println!("{login} may use it");

@@ -160,17 +160,14 @@ impl Share<'_> {
             return self.seal(chunk, started, key, uploaded).await;
         }
         let name = connection_name(self.context, chunk);
-        let exporter = match connection {
-            Some(exporter) => {
-                exporter.rename(name);
-                exporter
-            }
-            None => {
-                let connector = self.context.connector();
-                let connecting = Exporter::connect(&connector, self.plan, self.recorded, &name);
-                let connected = self.stop.run_until_cancelled(connecting).await;
-                connection.insert(connected.unwrap_or_else(|| Err(interrupted()))?)
-            }
+        let exporter = if let Some(exporter) = connection {
+            exporter.rename(name);
+            exporter
+        } else {
+            let connector = self.context.connector();
+            let connecting = Exporter::connect(&connector, self.plan, self.recorded, &name);
+            let connected = self.stop.run_until_cancelled(connecting).await;
+            connection.insert(connected.unwrap_or_else(|| Err(interrupted()))?)
         };
         let key = self.staging.unseen_key(self.plan, chunk)?;
         let uploaded = self.upload(chunk, exporter, &query, &statement, &key).await?;
@@ -240,7 +237,7 @@ impl Share<'_> {
             for (pid, (rows, bytes)) in &seen {
                 self.meter.saw(*pid, *rows, *bytes);
             }
-            if looks % LOOKS_PER_LISTING == 0 {
+            if looks.is_multiple_of(LOOKS_PER_LISTING) {
                 for (pid, key) in running.iter().filter(|(pid, _)| !seen.contains_key(pid)) {
                     // All that are there but the last are full.
                     let objects =

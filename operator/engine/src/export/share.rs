@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use pgexport_api::reason::Reason;
+use pgexport_api::size::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, interrupted};
@@ -106,7 +107,7 @@ pub(super) async fn export<D: Destination>(
     destination: &D,
     stop: &CancellationToken,
 ) -> Result<Vec<(u32, D::Kept)>> {
-    let rate = context.order.source.limits.max_rate.map(|rate| rate.bytes());
+    let rate = context.order.source.limits.max_rate.map(ByteSize::bytes);
     let rate = rate.map(|rate| RateLimit::new(rate / u64::from(context.order.workers.max(1))));
     let share = Share { chunks, next: AtomicUsize::new(0), rate };
     side_by_side(context, chunks.len(), stop, || stream(context, plan, &share, destination, stop)).await
@@ -264,8 +265,10 @@ async fn fill(
     while let Some(batch) = rows.next().await {
         let (batch, written) = (batch?, file.writer.bytes());
         if let Some(rate) = rate {
-            rate.pay(rows.taken() - paid).await;
-            paid = rows.taken();
+            // More comes while this is paid for.
+            let taken = rows.taken();
+            rate.pay(taken - paid).await;
+            paid = taken;
         }
         context.progress.read(batch.rows, 0);
         file.write(batch).await?;

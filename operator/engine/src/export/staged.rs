@@ -116,7 +116,8 @@ async fn export_chunks(
     stop: &CancellationToken,
 ) -> Result<()> {
     match context.order.source.method {
-        Method::AuroraS3 => aurora::export(context, plan, staging, chunks, stop).await,
+        // Boxed, as it is a large future, and most exports are not by this method.
+        Method::AuroraS3 => Box::pin(aurora::export(context, plan, staging, chunks, stop)).await,
         Method::Copy => {
             share::export(context, plan, chunks, &Chunks { context, plan, staging }, stop).await.map(drop)
         }

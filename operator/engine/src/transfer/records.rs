@@ -107,13 +107,11 @@ fn count_csv(piece: &[u8], quote: u8, escape: Option<u8>, quoted: &mut bool, esc
     let (mut count, mut rest) = (0, piece);
     loop {
         if std::mem::take(escaped) {
-            match rest.split_first() {
-                Some((_, after)) => rest = after,
-                None => {
-                    *escaped = true;
-                    return count;
-                }
-            }
+            let Some((_, after)) = rest.split_first() else {
+                *escaped = true;
+                return count;
+            };
+            rest = after;
         }
         let found = if *quoted { memchr2(quote, escape, rest) } else { memchr2(quote, b'\n', rest) };
         let Some(place) = found else { return count };

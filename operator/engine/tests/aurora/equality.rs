@@ -151,7 +151,8 @@ async fn compressed_files_hold_what_plain_ones_hold() {
         let gzip = room.order("AuroraS3", &format(format_type), &queries, &json!({"compression": "Gzip"}));
         let plain = room.deliver(&plain).await.unwrap().into_values().next().unwrap();
         let (name, packed) = room.deliver(&gzip).await.unwrap().into_iter().next().unwrap();
-        assert!(name.ends_with(".gz") && packed.len() * 2 < plain.len(), "{name}");
+        assert_eq!(name.rsplit('.').next(), Some("gz"));
+        assert!(packed.len() * 2 < plain.len());
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&packed[..]), &mut unpacked)
             .unwrap();

@@ -5,7 +5,7 @@ use pgexport_api::reason::Reason;
 use pgexport_api::report::Outcome;
 use serde_json::json;
 
-use super::room::{Room, format, settings, told};
+use super::room::{Room, format, lines, settings, told};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_may_end_and_quote_as_they_like() {
@@ -134,7 +134,7 @@ async fn each_chunk_may_have_a_moment_of_its_own() {
     let order = room.order("AuroraS3", &format(FormatType::Csv), &[], &with);
     let files = room.deliver(&order).await.unwrap();
     assert_eq!(files.len(), 4);
-    let rows: usize = files.values().map(|file| file.iter().filter(|byte| **byte == b'\n').count() - 1).sum();
+    let rows: usize = files.values().map(|file| lines(file) - 1).sum();
     assert_eq!(rows, 10_000);
     room.done().await;
 }

@@ -9,7 +9,7 @@ use pgexport_api::reason::Reason;
 use pgexport_engine::export;
 use serde_json::json;
 
-use super::room::{Room, format};
+use super::room::{Room, format, lines};
 
 /// An export of this chunk runs.
 fn runs(chunk: u32) -> String {
@@ -36,7 +36,7 @@ async fn gate(room: &Room, number: i64) -> tokio_postgres::Client {
 
 /// Lines of all files but their headers.
 fn rows(files: &std::collections::BTreeMap<String, Vec<u8>>) -> usize {
-    files.values().map(|file| file.iter().filter(|byte| **byte == b'\n').count() - 1).sum()
+    files.values().map(|file| lines(file) - 1).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

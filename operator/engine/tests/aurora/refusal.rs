@@ -7,7 +7,7 @@ use pgexport_api::source::RunTable;
 use pgexport_engine::probe;
 use serde_json::{Value, json};
 
-use super::room::{Room, format, settings};
+use super::room::{Room, format, lines, settings};
 
 const QUERY: [(&str, &str); 1] = [("rows", "SELECT seq FROM findings ORDER BY seq")];
 
@@ -94,7 +94,7 @@ async fn without_the_table_of_runs_the_extension_is_called_alone() {
         settings(&json!({"aws_s3.file_bytes": "20000"})),
     ] {
         let file = room.deliver(&order(&room, &with)).await.unwrap().into_values().next().unwrap();
-        assert_eq!(file.iter().filter(|byte| **byte == b'\n').count(), 10_000, "{with}");
+        assert_eq!(lines(&file), 10_000, "{with}");
     }
     let division = room.order(
         "AuroraS3",

@@ -189,6 +189,11 @@ impl Room {
     }
 }
 
+/// How many lines a file has.
+pub(crate) fn lines(file: &[u8]) -> usize {
+    std::str::from_utf8(file).unwrap().lines().count()
+}
+
 pub(crate) fn told(error: &Error) -> Failure {
     error.to_failure()
 }

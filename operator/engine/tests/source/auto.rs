@@ -110,11 +110,10 @@ async fn what_cannot_be_split_is_one_chunk_and_says_why() {
         "CREATE FUNCTION public.odd(int) RETURNS bool LANGUAGE sql AS 'SELECT $1 % 2 = 1';
          CREATE FUNCTION public.roll(t) RETURNS float8 LANGUAGE sql AS 'SELECT random()';
          CREATE TABLE parted_policy (id int, pad text) PARTITION BY LIST (id); CREATE TABLE pp1 PARTITION OF parted_policy DEFAULT;
-         ALTER TABLE parted_policy ENABLE ROW LEVEL SECURITY; CREATE POLICY positive ON parted_policy USING (id > 0);
-         CREATE TABLE some_columns AS SELECT * FROM t",
+         ALTER TABLE parted_policy ENABLE ROW LEVEL SECURITY; CREATE POLICY positive ON parted_policy USING (id > 0)",
     )
     .await;
-    world.admin.batch_execute("REVOKE SELECT ON some_columns FROM exporter; GRANT SELECT (id, s) ON some_columns TO exporter; INSERT INTO parted_policy VALUES (1), (2)").await.unwrap();
+    world.admin.batch_execute("INSERT INTO parted_policy VALUES (1), (2)").await.unwrap();
     for (sql, word) in [
         ("SELECT id FROM t ORDER BY id", "ORDER BY"),
         ("(SELECT id FROM t ORDER BY 1)", "ORDER BY"),
@@ -139,14 +138,13 @@ async fn what_cannot_be_split_is_one_chunk_and_says_why() {
         ("SELECT to_jsonb(x) - 'pad' FROM t x WHERE id < 50", "row as a whole"),
         ("SELECT xmin, grp FROM t", "xmin"),
         ("SELECT tableoid::regclass, grp FROM p", "tableoid"),
-        ("SELECT grp, (SELECT max(id) FROM t y) FROM t", "2 tables"),
+        ("SELECT grp, (SELECT max(s) FROM t y) FROM t", "2 tables"),
         ("SELECT id FROM v", "v is a view"),
         ("SELECT 1 AS a", "names no table"),
         ("SELECT id FROM t WHERE false", "no rows"),
         ("SELECT id FROM small", "is small"),
         ("SELECT id FROM t WHERE id = 7", "index"),
         ("SELECT id FROM parted_policy", "row-level security"),
-        ("SELECT id, s FROM some_columns", "some columns only"),
         ("TABLE u", "not the same"),
         (
             "WITH RECURSIVE r AS (SELECT id FROM t WHERE id < 3 UNION SELECT id + 1 FROM r WHERE id < 9) SELECT * FROM r",

@@ -39,7 +39,7 @@ pub(super) async fn split(
     let why = match table.kind.as_str() {
         "v" => "is a view",
         "f" => "is a foreign table",
-        "r" | "m" if !table.is_heap => "has an access method other than heap",
+        "r" | "m" if table.pages.is_none() => "has an access method other than heap",
         _ if !table.may_select => "lets the login read some columns only",
         // Policies of a partitioned table do not hold where a partition is read by its own name.
         _ if is_parent && table.has_policies => "has row-level security and partitions",
@@ -81,12 +81,13 @@ async fn pages(
     from: FromItem,
     scan: &Node,
 ) -> Result<Result<Split, String>> {
-    let count = chunks(table.pages, subject.parallelism, subject.budget);
+    let pages = table.pages.unwrap_or_default();
+    let count = chunks(pages, subject.parallelism, subject.budget);
     let said = table.said();
     if count < 2 {
         return Ok(Err(format!("{said} is small")));
     }
-    let packed = pack(&[Some(table.pages)], table.pages / u64::from(count));
+    let packed = pack(&[Some(pages)], pages / u64::from(count));
     let tables = [table.clone()];
     if let Err(why) = try_range(subject, &from, &tables, &packed, &[scan]).await? {
         return Ok(Err(format!("{said}: {why}")));
@@ -117,7 +118,7 @@ async fn partitions(
     }
     let columns: Vec<String> = parent.columns.iter().map(|column| identifier(column)).collect();
     from.columns = Some(columns.join(", "));
-    let sizes: Vec<Option<u64>> = leaves.iter().map(Table::own_pages).collect();
+    let sizes: Vec<Option<u64>> = leaves.iter().map(|leaf| leaf.pages).collect();
     let total: u64 = sizes.iter().flatten().sum();
     // Where partitions are joined and split, there may be twice as many.
     let count = chunks(total, subject.parallelism, subject.budget / 2);

@@ -39,8 +39,8 @@ pub(super) struct Table {
     schema: String,
     name: String,
     pub(super) kind: String,
-    pub(super) is_heap: bool,
-    pub(super) pages: u64,
+    /// Its pages, where its rows lie in pages of its own.
+    pub(super) pages: Option<u64>,
     pub(super) has_children: bool,
     pub(super) has_policies: bool,
     pub(super) may_select: bool,
@@ -56,13 +56,17 @@ pub(super) struct Named {
 
 impl Table {
     fn of(row: &Row) -> Result<(i32, Self), tokio_postgres::Error> {
+        let kind: String = row.try_get(4)?;
+        let is_heap = row.try_get::<_, Option<bool>>(5)?.unwrap_or_default();
+        let pages = row.try_get::<_, Option<i64>>(6)?.unwrap_or_default();
+        let pages =
+            (is_heap && matches!(kind.as_str(), "r" | "m")).then(|| u64::try_from(pages).unwrap_or_default());
         let table = Self {
             oid: row.try_get(1)?,
             schema: row.try_get(2)?,
             name: row.try_get(3)?,
-            kind: row.try_get(4)?,
-            is_heap: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
-            pages: u64::try_from(row.try_get::<_, Option<i64>>(6)?.unwrap_or_default()).unwrap_or_default(),
+            kind,
+            pages,
             has_children: row.try_get(7)?,
             has_policies: row.try_get(8)?,
             may_select: row.try_get(9)?,
@@ -79,11 +83,6 @@ impl Table {
     /// Its name as people have it.
     pub(super) fn said(&self) -> String {
         format!("{}.{}", self.schema, self.name)
-    }
-
-    /// Its pages, where its rows lie in pages of its own.
-    pub(super) fn own_pages(&self) -> Option<u64> {
-        (matches!(self.kind.as_str(), "r" | "m") && self.is_heap).then_some(self.pages)
     }
 }
 
@@ -108,14 +107,14 @@ pub(super) async fn named(subject: &Subject<'_>, outline: &Outline) -> Result<Op
     if found.len() > MAX_TRIES {
         return Ok(None);
     }
-    let mut named = Vec::new();
+    let mut readable = Vec::new();
     for (place, table) in found {
         let Some(name) = outline.names.get(place) else { continue };
         if stands_in_from(subject, name).await? {
-            named.push(Named { table, name: name.clone() });
+            readable.push(Named { table, name: name.clone() });
         }
     }
-    Ok(Some(named))
+    Ok(Some(readable))
 }
 
 /// The tables of scans, in their order.
