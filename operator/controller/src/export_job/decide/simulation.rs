@@ -30,10 +30,12 @@ pub enum Step {
     PodStarts,
     PodHangs,
     PodIsDisrupted,
+    PodsAreLost,
     Completes { with_report: bool },
     Fails(Reason),
     BeginsToFail(Reason),
     IsDeleted,
+    DeletedJobsGo,
     References { there: bool },
     NewGeneration,
     Suspend(bool),
@@ -55,6 +57,8 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => Just(Step::PodStarts),
         1 => Just(Step::PodHangs),
         1 => Just(Step::PodIsDisrupted),
+        1 => Just(Step::PodsAreLost),
+        1 => Just(Step::DeletedJobsGo),
         2 => any::<bool>().prop_map(|with_report| Step::Completes { with_report }),
         2 => reason.clone().prop_map(Step::Fails),
         1 => reason.prop_map(Step::BeginsToFail),
@@ -76,6 +80,8 @@ struct World {
     /// Jobs in the order in which they were made.
     made: Vec<String>,
     deleting: Option<Timestamp>,
+    /// Whether Jobs go as soon as they are deleted. Otherwise their pods take their time, or are lost.
+    deletes_at_once: bool,
     guarded: bool,
     now: Timestamp,
     /// How many seconds what a failed run has staged is kept.
@@ -93,7 +99,7 @@ struct Left {
 }
 
 impl World {
-    fn new(job: ExportJob, retention: u32) -> Self {
+    fn new(job: ExportJob, retention: u32, deletes_at_once: bool) -> Self {
         let status = ExportJobStatus::default();
         Self {
             job,
@@ -103,6 +109,7 @@ impl World {
             jobs: BTreeMap::new(),
             made: Vec::new(),
             deleting: None,
+            deletes_at_once,
             guarded: false,
             now: created(),
             retention,
@@ -193,6 +200,11 @@ impl World {
         prop_assert!(live("-0b0c1d2e-e") <= 1, "two live exports");
         prop_assert!(live("-0b0c1d2e-t") <= 1, "two live transfers");
         prop_assert!(live("-0b0c1d2e-c") <= 1, "two live cleanups");
+        let unsettled = |kind: &str| {
+            self.jobs.values().filter(|job| job.name.contains(kind) && !job.has_settled(self.now)).count()
+        };
+        prop_assert!(unsettled("-0b0c1d2e-e") <= 1, "an export begins while another one ends");
+        prop_assert!(unsettled("-0b0c1d2e-t") <= 1, "a transfer begins while another one ends");
         let works = live("-0b0c1d2e-e") + live("-0b0c1d2e-t");
         prop_assert!(works == 0 || live("-0b0c1d2e-c") == 0, "it is cleaned up while it works");
         let is_suspended = self.status.phase == Some(Phase::Suspended);
@@ -224,8 +236,13 @@ impl World {
             Action::Guard => self.guarded = true,
             Action::Release => self.guarded = false,
             Action::EnsureOrder { .. } => {}
-            Action::DeleteJob { name, .. } => {
+            Action::DeleteJob { name, .. } if self.deletes_at_once => {
                 self.jobs.remove(name);
+            }
+            Action::DeleteJob { name, .. } => {
+                if let Some(job) = self.jobs.get_mut(name) {
+                    job.deleting.get_or_insert(self.now);
+                }
             }
         }
         Ok(())
@@ -285,9 +302,11 @@ impl World {
                     self.jobs.remove(&name);
                 }
             }
+            Step::DeletedJobsGo => self.jobs.retain(|_, job| job.deleting.is_none()),
             Step::PodStarts
             | Step::PodHangs
             | Step::PodIsDisrupted
+            | Step::PodsAreLost
             | Step::Completes { .. }
             | Step::Fails(_)
             | Step::BeginsToFail(_) => self.happen(step, now),
@@ -319,6 +338,9 @@ impl World {
             let wait = self.reconcile(true)?.unwrap_or(Duration::from_secs(1));
             self.now += SignedDuration::try_from(wait).unwrap();
             let now = self.now;
+            self.jobs.retain(|_, job| {
+                job.deleting.is_none_or(|since| now < since + SignedDuration::from_secs(30))
+            });
             let good = ends[round % ends.len()];
             if self.newest().is_some_and(|job| now >= job.created + SignedDuration::from_mins(1)) {
                 let step = if good {
@@ -341,12 +363,13 @@ proptest! {
         is_direct in any::<bool>(),
         limit in 0_u32..4,
         retention in prop_oneof![Just(0_u32), 1_u32..30, 1_u32..20_000],
+        deletes_at_once in any::<bool>(),
         history in proptest::collection::vec(steps(), 0..60),
         ends in proptest::collection::vec(any::<bool>(), 1..8),
     ) {
         let mut spec = if is_direct { direct() } else { job(&json!({})) };
         spec.spec.retry.limit = limit;
-        let mut world = World::new(spec, retention);
+        let mut world = World::new(spec, retention, deletes_at_once);
         for step in history {
             world.step(step)?;
         }

@@ -46,6 +46,8 @@ pub fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) 
             job.trouble =
                 Some(Trouble { reason: Reason::ImagePullFailed, message: "no such image".to_owned() });
         }
+        // Their node is gone, and nobody says when they have ended.
+        Step::PodsAreLost => job.pods.iter_mut().for_each(|pod| pod.deleting = Some(now)),
         Step::PodIsDisrupted => job.pods.iter_mut().for_each(|pod| pod.disrupted = true),
         Step::Completes { with_report } => {
             job.state = JobState::Complete;
