@@ -2,7 +2,7 @@
 # Integration and end-to-end tests, in a lab that is up. Those of the cluster mostly wait, and those of the servers mostly
 # compute: they run side by side. Arguments are names of test binaries: only those run.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 logs=$PGEXPORT_STATE/tests
 mkdir -p "$logs"
 
