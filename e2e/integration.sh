@@ -3,6 +3,8 @@
 # compute: they run side by side. Arguments are names of test binaries: only those run.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+PGEXPORT_STATE=$(realpath -m "${PGEXPORT_STATE:-.state}")
+export PGEXPORT_STATE
 logs=$PGEXPORT_STATE/tests
 mkdir -p "$logs"
 

@@ -4,6 +4,8 @@
 pub mod apply;
 pub mod fact;
 pub mod failure;
+#[cfg(test)]
+pub mod fixture;
 pub mod mount;
 pub mod observe;
 pub mod order;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::job::fact::{ContainerState, Ended, PodFacts};
+use crate::job::fixture;
 use crate::job::trouble::Trouble;
 
 const UID: &str = "50c5e0d1-1111";
@@ -127,34 +128,12 @@ impl Story {
 }
 
 fn fresh(name: String, now: Timestamp) -> JobFacts {
-    JobFacts {
-        uid: format!("uid-of-{name}"),
-        name,
-        created: now,
-        state: JobState::Active,
-        deleting: None,
-        direct: false,
-        workers: 1,
-        order_sha256: None,
-        image: None,
-        pods: vec![pod(ContainerState::Waiting(None))],
-        trouble: None,
-        progress: None,
-        namespace_is_going: false,
-    }
+    JobFacts { pods: vec![pod(ContainerState::Waiting(None))], ..fixture::fresh(name, now) }
 }
 
+/// A probe's Job gives its pod no index.
 fn pod(container: ContainerState) -> PodFacts {
-    PodFacts {
-        name: "pod".to_owned(),
-        uid: "pod-uid".to_owned(),
-        index: None,
-        container,
-        deleting: None,
-        disrupted: false,
-        started: None,
-        address: None,
-    }
+    PodFacts { index: None, ..fixture::pod(container) }
 }
 
 fn probed() -> Outcome {

@@ -19,7 +19,8 @@ use crate::export_job::dereference::Reference;
 use crate::export_job::fixture::{UID, created, direct, job, references, source};
 use crate::export_job::validate::validate;
 use crate::job::fact::JobState;
-use child::{fresh, happen};
+use crate::job::fixture::fresh;
+use child::happen;
 
 /// What happens to the newest Job, or around it.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,7 @@ use crate::export_job::fixture::{UID, at, created, direct, job, references, sink
 use crate::export_job::validate::validate;
 use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
 use crate::job::failure::failure;
+use crate::job::fixture::{fresh, pod};
 use crate::job::trouble::Trouble;
 
 /// An ExportJob on its way: what was decided is applied to its status, and time goes on.
@@ -97,21 +98,7 @@ impl Story {
             panic!("no Job is asked for: {decision:#?}");
         };
         let name = child.name("acme-findings", UID);
-        self.jobs.push(JobFacts {
-            uid: format!("uid-of-{name}"),
-            created: self.now,
-            state: JobState::Active,
-            deleting: None,
-            direct: false,
-            workers: 1,
-            order_sha256: None,
-            image: None,
-            pods: vec![pod(ContainerState::Waiting(None))],
-            trouble: None,
-            progress: None,
-            namespace_is_going: false,
-            name,
-        });
+        self.jobs.push(fresh(name, self.now));
         self.last()
     }
 
@@ -150,19 +137,6 @@ impl Story {
 
     fn message(&self) -> &str {
         self.status.message.as_deref().unwrap_or_default()
-    }
-}
-
-fn pod(container: ContainerState) -> PodFacts {
-    PodFacts {
-        name: "pod".to_owned(),
-        uid: "pod-uid".to_owned(),
-        index: Some(0),
-        container,
-        deleting: None,
-        disrupted: false,
-        started: None,
-        address: None,
     }
 }
 

@@ -3,27 +3,10 @@
 use pgexport_api::report::{Cleaned, Delivered, Exported, Outcome};
 
 use super::*;
-use crate::job::fact::{ContainerState, Ended, PodFacts};
+use crate::job::fact::{ContainerState, Ended};
 use crate::job::failure::failure;
+use crate::job::fixture::pod;
 use crate::job::trouble::Trouble;
-
-pub fn fresh(name: String, now: Timestamp) -> JobFacts {
-    JobFacts {
-        uid: format!("uid-of-{name}"),
-        created: now,
-        state: JobState::Active,
-        deleting: None,
-        direct: false,
-        workers: 1,
-        order_sha256: None,
-        image: None,
-        pods: vec![pod(ContainerState::Waiting(None))],
-        trouble: None,
-        progress: None,
-        namespace_is_going: false,
-        name,
-    }
-}
 
 pub fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) {
     let ended = |outcome: Option<Outcome>| {
@@ -70,19 +53,6 @@ pub fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) 
             job.pods.push(pod(ContainerState::Running));
         }
         _ => {}
-    }
-}
-
-fn pod(container: ContainerState) -> PodFacts {
-    PodFacts {
-        name: "pod".to_owned(),
-        uid: "pod-uid".to_owned(),
-        index: Some(0),
-        container,
-        deleting: None,
-        disrupted: false,
-        started: None,
-        address: None,
     }
 }
 
