@@ -4,14 +4,20 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{ResourceQuota, ServiceAccount};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota, ServiceAccount};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pgexport_api::{ConditionType, ExportJob, ExportSink, ExportSource, Phase};
-use pgexport_e2e::{Gate, Lab, Namespace, OwnServer, World, condition, job, postgres_spec, s3_spec};
+use pgexport_e2e::{Gate, Lab, Namespace, OwnServer, Policy, World, condition, job, postgres_spec, s3_spec};
 use pgexport_peers::server::Validity;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a refusal may take that is certain: some seconds, on a machine where everything is tried at once.
+const SECONDS: Duration = Duration::from_secs(45);
+
+/// How long one may take that is not: more than a probe waits for an answer, or a pod for its node.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An ExportJob that cannot go well.
 struct Case {
@@ -53,10 +59,10 @@ fn says(job: &ExportJob, kind: ConditionType) -> Option<(String, String)> {
 }
 
 /// Waits until a condition is true of the case's ExportJob, and compares what it says.
-async fn refused(namespace: &Namespace<'_>, case: &Case, kind: ConditionType) -> ExportJob {
+async fn refused(namespace: &Namespace<'_>, case: &Case, kind: ConditionType, within: Duration) -> ExportJob {
     let started = Instant::now();
     let job = namespace
-        .job_when(case.name, kind.as_str(), 2 * MINUTE, |job| {
+        .job_when(case.name, kind.as_str(), within, |job| {
             says(job, kind).is_some_and(|(reason, _)| reason == case.reason) || has_ended(job)
         })
         .await;
@@ -164,7 +170,7 @@ async fn what_only_another_export_job_can_put_right_fails_at_once() {
     ];
     let refusals = cases.iter().map(async |case| {
         namespace.job(case.name, spec(case)).await;
-        let job = refused(&namespace, case, ConditionType::Failed).await;
+        let job = refused(&namespace, case, ConditionType::Failed, SECONDS).await;
         let status = job.status.unwrap();
         assert!(status.attempts <= 1, "{}: {} attempts", case.name, status.attempts);
         let told = serde_json::to_string(&status).unwrap();
@@ -204,7 +210,7 @@ async fn placeholders_are_told_from_comments_strings_and_casts() {
 /// Something around an ExportJob that keeps it from going on, and how it is put right.
 async fn waits_and_goes_on(namespace: &Namespace<'_>, case: Case, correct: impl AsyncFnOnce()) {
     namespace.job(case.name, spec(&case)).await;
-    let job = refused(namespace, &case, ConditionType::Stalled).await;
+    let job = refused(namespace, &case, ConditionType::Stalled, PATIENCE).await;
     // A quota is met when the attempt has begun, and all else before.
     let phase = job.status.unwrap().phase;
     assert!(matches!(phase, Some(Phase::Pending | Phase::Exporting)), "{}: {phase:?}", case.name);
@@ -311,6 +317,25 @@ async fn what_can_be_put_right_stalls_and_goes_on_by_itself() {
         waits_and_goes_on(&namespace, case, async || server.certify(Validity::Now).await).await;
         server.down().await;
     };
+    let unreachable = async {
+        let mut spec = source(json!({}));
+        let host = spec["postgres"]["host"].take();
+        // An address of documentation (RFC 5737): nobody has it.
+        spec["postgres"]["host"] = json!("192.0.2.1");
+        namespace.source("unreachable", spec).await;
+        let words = &[
+            "ExportSource unreachable",
+            "DatabaseUnreachable",
+            "192.0.2.1",
+            "check host and port of the ExportSource",
+        ];
+        let case = case("unreachable", "SELECT 1 AS one", from("unreachable"), "SourceNotReady", words);
+        waits_and_goes_on(&namespace, case, async || {
+            // The certificate is for the host's name.
+            merge("unreachable", json!({"postgres": {"host": host}})).await;
+        })
+        .await;
+    };
     let secret = async {
         let mut spec = source(json!({}));
         spec["postgres"]["passwordSecretRef"]["name"] = json!("missing");
@@ -344,7 +369,7 @@ async fn what_can_be_put_right_stalls_and_goes_on_by_itself() {
         })
         .await;
     };
-    futures::join!(allow, query, superuser, wrong_ca, expired, secret, bucket, account);
+    futures::join!(allow, query, superuser, wrong_ca, expired, unreachable, secret, bucket, account);
     namespace.remove().await;
     database.drop_database().await.unwrap();
 }
@@ -374,16 +399,51 @@ async fn a_quota_that_is_exceeded_stalls_until_it_is_raised() {
     database.drop_database().await.unwrap();
 }
 
+/// What a namespace can have against a pod: a class that is not there, a LimitRange, a policy.
 #[tokio::test]
 async fn a_pod_that_the_namespace_refuses_is_told_within_the_start_deadline() {
     let lab = Lab::find().await;
     let database = lab.peers.postgres.create_findings_database("refuses").await.unwrap();
     let (namespace, _, _) = Namespace::furnished(&lab, "refuses", &database.name).await;
-    let with = json!({"podTemplate": {"priorityClassName": "nobodys"}, "deadlines": {"start": "20s"}});
-    let words = &["PriorityClass", "nobodys", "deadlines.start"];
-    let case = case("refused", "SELECT 1 AS one", with, "PodNotStarted", words);
-    namespace.job(case.name, spec(&case)).await;
-    refused(&namespace, &case, ConditionType::Failed).await;
+    // The probes' own pods are let in.
+    let limits = json!({
+        "metadata": {"name": "narrow"},
+        "spec": {"limits": [{"type": "Pod", "max": {"memory": "600Mi"}}]},
+    });
+    let limits: LimitRange = serde_json::from_value(limits).unwrap();
+    namespace.api().create(&PostParams::default(), &limits).await.unwrap();
+    let policy = Policy::forbids_label(&lab, &namespace.name, "failpoints.test/forbidden").await;
+
+    let template = |with: Value| json!({"podTemplate": with, "deadlines": {"start": "20s"}});
+    let cases = [
+        case(
+            "priority",
+            "SELECT 1 AS one",
+            template(json!({"priorityClassName": "nobodys"})),
+            "PodNotStarted",
+            &["PriorityClass", "nobodys", "deadlines.start"],
+        ),
+        case(
+            "limit-range",
+            "SELECT 1 AS one",
+            template(json!({"resources": {"requests": {"memory": "700Mi"}, "limits": {"memory": "700Mi"}}})),
+            "PodNotStarted",
+            &["maximum memory usage per Pod is 600Mi", "deadlines.start"],
+        ),
+        case(
+            "policy",
+            "SELECT 1 AS one",
+            template(json!({"labels": {"failpoints.test/forbidden": "yes"}})),
+            "PodNotStarted",
+            &["no pod may have the label failpoints.test/forbidden", "deadlines.start"],
+        ),
+    ];
+    join_all(cases.iter().map(async |case| {
+        namespace.job(case.name, spec(case)).await;
+        refused(&namespace, case, ConditionType::Failed, PATIENCE).await;
+    }))
+    .await;
+    policy.remove().await;
     namespace.remove().await;
     database.drop_database().await.unwrap();
 }
@@ -409,11 +469,11 @@ async fn a_location_in_use_is_waited_for_and_then_found_taken() {
     let words = &["/first", "from-us/same/", "wait for the other ExportJob"];
     let second = case("second", "SELECT 1 AS one", json!({"path": "same/"}), "LocationInUse", words);
     namespace.job(second.name, spec(&second)).await;
-    refused(namespace, &second, ConditionType::Stalled).await;
+    refused(namespace, &second, ConditionType::Stalled, SECONDS).await;
     gate.open().await;
     namespace.succeeded("first", 2 * MINUTE).await;
     let taken = case("second", "", json!({}), "OutputExists", &["from-us/same/", "another path"]);
-    refused(namespace, &taken, ConditionType::Failed).await;
+    refused(namespace, &taken, ConditionType::Failed, SECONDS).await;
     world.whole("same/").await;
     world.remove(&["first", "second"]).await;
 }

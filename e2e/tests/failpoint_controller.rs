@@ -12,7 +12,7 @@ use pgexport_e2e::{
     Awaited, Coordinator, Gate, Lab, Schedules, World, change_controller, controller_ready, eventually,
     kill_controller, scheduled_rows,
 };
-use pgexport_failpoint::{Hit, VARIABLE};
+use pgexport_failpoint::{ANNOTATION, Hit, VARIABLE};
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,6 +27,10 @@ const SCHEDULING: [&str; 2] = ["schedule::status_written", "schedule::job_create
 /// Where it dies before it deletes a Job.
 const DELETING: &str = "apply::deleting_job";
 
+/// Where a transfer, and a cleanup, are held while the controller dies beside them.
+const DELIVERED: &str = "seal::success_written";
+const CLEANING: &str = "cleanup::staging_removed";
+
 #[tokio::test]
 async fn a_controller_that_dies_anywhere_goes_on_where_it_was() {
     let lab = Lab::find().await;
@@ -37,9 +41,10 @@ async fn a_controller_that_dies_anywhere_goes_on_where_it_was() {
         dies_twice(&lab, &world, &coordinator, place).await;
     }
     dies_while_pausing(&lab, &world, &coordinator).await;
+    dies_while_cleaning_up(&lab, &world, &coordinator).await;
     dies_while_scheduling(&lab, &world, &coordinator).await;
     change_controller(&lab, json!({"env": [{"name": VARIABLE, "$patch": "delete"}]})).await;
-    let names: Vec<String> = PLACES.into_iter().chain([DELETING]).map(name_of).collect();
+    let names: Vec<String> = PLACES.into_iter().chain([DELETING, CLEANING]).map(name_of).collect();
     world.remove(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
@@ -90,6 +95,38 @@ async fn dies_while_pausing(lab: &Lab, world: &World<'_>, coordinator: &Coordina
     namespace.succeeded(name, 3 * MINUTE).await;
     world.whole(&path).await;
     made_once(world, name, &["e1", "e2", "t2-1"]).await;
+}
+
+/// The controller dies when it has created the cleanup's Job, and again while that is at work.
+async fn dies_while_cleaning_up(lab: &Lab, world: &World<'_>, coordinator: &Coordinator) {
+    let (namespace, name) = (&world.namespace, &name_of(CLEANING));
+    let path = format!("{name}/");
+    let in_a_pod = || {
+        let host = format!("{name}-");
+        move |hit: &Hit| hit.host.starts_with(&host)
+    };
+    let delivered = coordinator.at(DELIVERED, in_a_pod());
+    let cleaning = coordinator.at(CLEANING, in_a_pod());
+    let with = json!({
+        "delivery": {"mode": "Staged"},
+        "podTemplate": {"annotations": {ANNOTATION: coordinator.address()}},
+    });
+    namespace.job(name, World::export(&path, with)).await;
+    let transfer = delivered.held(namespace, 3 * MINUTE).await;
+    let uid = namespace.get(name).await.uid().expect("a uid");
+    let created = coordinator.at("apply::job_created", about(&uid));
+    transfer.go().await;
+    dies(lab, world, created).await;
+    let cleanup = cleaning.held(namespace, 2 * MINUTE).await;
+    kill_controller(lab).await;
+    cleanup.go().await;
+    controller_ready(lab).await;
+    namespace.succeeded(name, 2 * MINUTE).await;
+    let is_clean = |job: &ExportJob| job.finalizers().is_empty();
+    namespace.job_when(name, "it is cleaned up", 2 * MINUTE, is_clean).await;
+    world.whole(&path).await;
+    made_once(world, name, &["e1", "t1-1"]).await;
+    world.leftovers().none_of_runs(MINUTE).await;
 }
 
 /// A token asks for one run, and the controller dies on its way there.

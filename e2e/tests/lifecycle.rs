@@ -7,7 +7,10 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
 use pgexport_api::condition::{ConditionType, find};
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
-use pgexport_e2e::{Found, Gate, Lab, World, delete_at_once, eventually, kill_worker, postgres_spec};
+use pgexport_e2e::{
+    Delivery, Found, Gate, Lab, Namespace, Process, Signal, World, delete_at_once, eventually, expected_rows,
+    kill_worker, ndjson_rows, postgres_spec,
+};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -17,10 +20,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 enum Stage {
     /// Nothing it refers to is there.
     Pending,
+    /// The same, and it was suspended then.
+    PendingSuspended,
     /// Its pods read, and one chunk waits.
     Exporting,
     /// The same, and it was suspended then.
     Suspended,
+    /// Its worker was killed, and the next attempt has not begun.
+    BetweenAttempts,
     /// It has delivered.
     Succeeded,
     /// Its query was refused.
@@ -36,8 +43,15 @@ enum End {
     DeleteInForeground,
 }
 
-const STAGES: [Stage; 5] =
-    [Stage::Pending, Stage::Exporting, Stage::Suspended, Stage::Succeeded, Stage::Failed];
+const STAGES: [Stage; 7] = [
+    Stage::Pending,
+    Stage::PendingSuspended,
+    Stage::Exporting,
+    Stage::Suspended,
+    Stage::BetweenAttempts,
+    Stage::Succeeded,
+    Stage::Failed,
+];
 const ENDS: [End; 3] = [End::Cancel, End::Delete, End::DeleteInForeground];
 
 /// One run: its name, its stage, its end, and how it is delivered.
@@ -64,17 +78,27 @@ fn runs() -> Vec<Run> {
 fn spec(run: &Run) -> Value {
     let mode = if run.name.starts_with("direct") { "Direct" } else { "Staged" };
     let mut with = json!({"delivery": {"mode": mode}});
-    if run.stage == Stage::Pending {
+    if run.stage == Stage::BetweenAttempts {
+        // For longer than this test.
+        with["retry"] = json!({"backoff": {"initial": "1h", "max": "1h"}});
+    }
+    if matches!(run.stage, Stage::Pending | Stage::PendingSuspended) {
         with["sinkRef"] = json!({"name": "nowhere"});
     }
     let condition = match run.stage {
-        Stage::Exporting | Stage::Suspended => {
+        Stage::Exporting | Stage::Suspended | Stage::BetweenAttempts => {
             Gate::condition("a.hostname = (SELECT max(hostname) FROM assets)")
         }
         Stage::Failed => "no_such_column = 1".to_owned(),
-        Stage::Pending | Stage::Succeeded => "true".to_owned(),
+        Stage::Pending | Stage::PendingSuspended | Stage::Succeeded => "true".to_owned(),
     };
     World::export_where(&run.path, &condition, with)
+}
+
+async fn suspend(namespace: &Namespace<'_>, name: &str) {
+    namespace.change(name, json!({"suspend": true})).await;
+    let is_suspended = |job: &ExportJob| phase(job) == Some(Phase::Suspended);
+    namespace.job_when(name, "it is Suspended", 2 * MINUTE, is_suspended).await;
 }
 
 fn phase(job: &ExportJob) -> Option<Phase> {
@@ -85,8 +109,8 @@ impl Run {
     async fn reach(&self, world: &World<'_>) {
         let namespace = &world.namespace;
         let wanted = match self.stage {
-            Stage::Pending => Phase::Pending,
-            Stage::Exporting | Stage::Suspended => Phase::Exporting,
+            Stage::Pending | Stage::PendingSuspended => Phase::Pending,
+            Stage::Exporting | Stage::Suspended | Stage::BetweenAttempts => Phase::Exporting,
             Stage::Succeeded => Phase::Succeeded,
             Stage::Failed => Phase::Failed,
         };
@@ -96,10 +120,26 @@ impl Run {
             phase(job) == Some(wanted) && (wanted != Phase::Exporting || runs)
         };
         namespace.job_when(&self.name, &format!("it is {wanted:?}"), 5 * MINUTE, is_there).await;
-        if self.stage == Stage::Suspended {
-            namespace.change(&self.name, json!({"suspend": true})).await;
-            let is_suspended = |job: &ExportJob| phase(job) == Some(Phase::Suspended);
-            namespace.job_when(&self.name, "it is Suspended", 2 * MINUTE, is_suspended).await;
+        match self.stage {
+            Stage::PendingSuspended | Stage::Suspended => suspend(namespace, &self.name).await,
+            Stage::BetweenAttempts => {
+                // Until there is a plan, a worker that is killed is replaced inside its attempt.
+                let waits = eventually(3 * MINUTE, async || {
+                    for pod in namespace.pods_of(&self.name).await {
+                        if let Some(worker) = Process::of_worker(&pod) {
+                            worker.signal(Signal::SIGKILL);
+                        }
+                    }
+                    let job = namespace.get(&self.name).await;
+                    let status = job.status.as_ref()?;
+                    (phase(&job) == Some(Phase::Pending) && status.attempts == 1).then_some(())
+                });
+                if waits.await.is_none() {
+                    namespace.describe().await;
+                    panic!("{} does not wait for its next attempt", self.name);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -156,6 +196,45 @@ async fn whatever_ends_in_whatever_phase_is_whole_or_absent_and_leaves_nothing()
     let left: Vec<&str> =
         runs.iter().filter(|run| run.end == End::Cancel).map(|run| run.name.as_str()).collect();
     world.remove(&left).await;
+}
+
+/// Runs that pause before their first attempt, and between two.
+#[tokio::test]
+async fn a_run_that_paused_while_it_waited_goes_on() {
+    let lab = Lab::find().await;
+    let world = World::create(&lab, "paused").await;
+    let namespace = &world.namespace;
+    let run = |name: &str, stage| Run {
+        name: format!("staged-{name}"),
+        path: format!("staged-{name}/"),
+        stage,
+        end: End::Cancel,
+    };
+    let first = run("first", Stage::PendingSuspended);
+    let second = run("second", Stage::BetweenAttempts);
+    let gate = Gate::close(&world.database).await;
+    for run in [&first, &second] {
+        namespace.job(&run.name, spec(run)).await;
+    }
+    futures::join!(first.reach(&world), second.reach(&world));
+    suspend(namespace, &second.name).await;
+    gate.open().await;
+    let s3 = &lab.peers.s3;
+    let bucket = s3.create_bucket("nowhere").await.unwrap();
+    namespace.sink("nowhere", &bucket, "from-us/").await;
+    for run in [&first, &second] {
+        namespace.change(&run.name, json!({"suspend": false})).await;
+        let status = namespace.succeeded(&run.name, 3 * MINUTE).await.status.unwrap();
+        let wanted = if run.stage == Stage::BetweenAttempts { 2 } else { 1 };
+        assert_eq!(status.attempts, wanted, "{}: {:?}", run.name, status.last_error);
+    }
+    world.whole(&second.path).await;
+    let delivery = Delivery::read(s3, &bucket, &World::location(&first.path)).await;
+    assert_eq!(
+        ndjson_rows(delivery.files_of("assets")),
+        expected_rows(&world.database, "SELECT a.* FROM assets a").await
+    );
+    world.remove(&[&first.name, &second.name]).await;
 }
 
 /// Runs whose workers were killed, so that nobody could give up uploads or remove chunks, and which are then cancelled.

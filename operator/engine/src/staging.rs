@@ -204,6 +204,12 @@ impl Staging {
         }
     }
 
+    /// Whether there is a plan.
+    pub async fn is_planned(&self) -> Result<bool> {
+        let key = self.plan_key();
+        Ok(self.store.list(&key).await?.contains(&key))
+    }
+
     /// Begins the body of a chunk. It becomes visible by [`Staging::seal`].
     pub async fn writer(&self, plan: &Plan, chunk: u32) -> Result<FileWriter> {
         let extension = match self.format {

@@ -71,9 +71,15 @@ async fn held(context: &Context, holder: &Holder, staging: &Staging, plan: &Plan
     exported.await
 }
 
-/// Waits until every chunk of every worker is finished.
+/// Waits until every chunk of every worker is finished. A worker that was given up for lost, and comes back when everything
+/// has been cleaned up, would wait for ever, and hold its snapshot.
 pub(super) async fn all_finished(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
     while staging.finished().await?.len() < plan.chunks.len() {
+        if !staging.is_planned().await? {
+            let message =
+                "the plan was removed from the staging: this run has ended, or goes on without this worker";
+            return Err(Error::new(Reason::Interrupted, message));
+        }
         pause(context).await?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Runs that are ended while they transfer: what is delivered is whole or absent, and nothing is left over.
+//! Runs that are ended, or pause, while they transfer: what is delivered is whole or absent, and nothing is left over.
 
 use std::time::Duration;
 
@@ -16,7 +16,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 enum End {
     Cancel,
     /// It pauses first.
-    Suspend,
+    SuspendAndCancel,
+    /// It pauses only.
+    SuspendAndResume,
     Delete,
 }
 
@@ -28,22 +30,29 @@ async fn a_run_that_is_ended_while_it_transfers_is_whole_or_absent_and_leaves_no
     let lab = Lab::find().await;
     let world = World::create(&lab, "ends-transferring").await;
     let coordinator = Coordinator::for_pods(&lab).await;
-    let ends = [End::Cancel, End::Suspend, End::Delete];
+    let ends = [End::Cancel, End::SuspendAndCancel, End::SuspendAndResume, End::Delete];
     let runs = PLACES.iter().flat_map(|place| ends.map(|end| (*place, end)));
     let ended =
         futures::future::join_all(runs.map(|(place, end)| ended(&world, &coordinator, place, end))).await;
     world.leftovers().none_of_runs(3 * MINUTE).await;
     let mut left = Vec::new();
-    for (path, before) in &ended {
+    for (path, before, end) in &ended {
         let found = world.found(path, before).await;
         let name = before.name_any();
         let now = world.namespace.api::<ExportJob>().get_opt(&name).await.unwrap();
-        let phase = now.and_then(|job| job.status).and_then(|status| status.phase);
+        let status = now.and_then(|job| job.status);
+        let phase = status.as_ref().and_then(|status| status.phase);
         match phase {
+            // Nothing of what it had exported is exported again.
+            Some(Phase::Succeeded) if *end == End::SuspendAndResume => {
+                assert_eq!(found, Found::Whole, "{name}");
+                let attempts = status.map(|status| status.attempts);
+                assert_eq!(attempts, Some(1), "{name}");
+            }
             // Its pod had said its last word before it was stopped.
             Some(Phase::Succeeded) => assert_eq!(found, Found::Whole, "{name}"),
             // It may have delivered between the question and its pod's end, and nobody heard: then that is whole.
-            Some(Phase::Cancelled) | None => {}
+            Some(Phase::Cancelled) | None if *end != End::SuspendAndResume => {}
             other => panic!("{name} is {other:?}"),
         }
         left.extend(phase.is_some().then_some(name));
@@ -51,8 +60,13 @@ async fn a_run_that_is_ended_while_it_transfers_is_whole_or_absent_and_leaves_no
     world.remove(&left.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-/// Ends a run while it is held, and lets it go on. Returns its path, and the ExportJob as it was.
-async fn ended(world: &World<'_>, coordinator: &Coordinator, place: &str, end: End) -> (String, ExportJob) {
+/// Ends a run while it is held, and lets it go on. Returns its path, the ExportJob as it was, and how it was ended.
+async fn ended(
+    world: &World<'_>,
+    coordinator: &Coordinator,
+    place: &str,
+    end: End,
+) -> (String, ExportJob, End) {
     let namespace = &world.namespace;
     let name = format!("{}-{end:?}", place.replace("::", "-")).to_lowercase();
     let path = format!("{name}/");
@@ -64,7 +78,7 @@ async fn ended(world: &World<'_>, coordinator: &Coordinator, place: &str, end: E
     let before = namespace.get(&name).await;
     match end {
         End::Cancel => namespace.change(&name, json!({"cancel": true})).await,
-        End::Suspend => {
+        End::SuspendAndCancel | End::SuspendAndResume => {
             namespace.change(&name, json!({"suspend": true})).await;
             let is_suspended = |job: &ExportJob| {
                 job.status.as_ref().and_then(|status| status.phase) == Some(Phase::Suspended)
@@ -76,8 +90,13 @@ async fn ended(world: &World<'_>, coordinator: &Coordinator, place: &str, end: E
         }
     }
     held.go().await;
-    if end == End::Suspend {
-        namespace.change(&name, json!({"cancel": true})).await;
+    match end {
+        End::SuspendAndCancel => namespace.change(&name, json!({"cancel": true})).await,
+        End::SuspendAndResume => {
+            namespace.change(&name, json!({"suspend": false})).await;
+            namespace.succeeded(&name, 4 * MINUTE).await;
+        }
+        End::Cancel | End::Delete => {}
     }
-    (path, before)
+    (path, before, end)
 }

@@ -1,0 +1,5 @@
+//! Workers that are held at a failpoint, and what befalls them there.
+
+mod end;
+mod worker;
+mod zombie;
