@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use pgexport_api::condition::{ConditionType, find};
 use pgexport_api::{ExportJob, ExportSink, ExportSource, Phase};
 use pgexport_e2e::{
@@ -332,6 +332,15 @@ async fn what_a_failed_run_has_staged_is_kept_until_its_time_or_its_deletion() {
         for part in [folder, format!("{} objects", keys.len()), kept.until.0.to_string()] {
             assert!(message.contains(&part), "{part:?} is not in: {message}");
         }
+    }
+    // What is forbidden from now on keeps nothing from being removed.
+    let (sinks, sources): (Api<ExportSink>, Api<ExportSource>) = (namespace.api(), namespace.api());
+    let nobody =
+        Patch::Merge(json!({"spec": {"allow": {"sources": ["nobody"]}, "s3": {"prefix": "elsewhere/"}}}));
+    sinks.patch("customer", &PatchParams::default(), &nobody).await.unwrap();
+    for name in ["short", "long"] {
+        let forbid = Patch::Merge(json!({"spec": {"inlineSQL": "Forbid"}}));
+        sources.patch(name, &PatchParams::default(), &forbid).await.unwrap();
     }
     namespace.delete_job("long", MINUTE).await;
     assert_eq!(staged(&world, "long").await, Vec::<String>::new());

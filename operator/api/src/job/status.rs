@@ -57,9 +57,15 @@ pub struct ExportJobStatus {
     /// Where files are delivered, as a URI; rendered once, before the first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// The S3 server of that bucket: its endpoint, or Amazon's region; told with it. Another server's bucket of the same name is another place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location_server: Option<String>,
     /// Where chunks wait, as a URI, where the delivery is staged; told once, before the first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<String>,
+    /// The S3 server of that bucket, as in `locationServer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging_server: Option<String>,
     /// How far the current attempt is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -2,10 +2,19 @@
 //! their contents.
 
 mod boundary;
+mod cleanup;
+mod delivery;
+#[cfg(test)]
+mod fixture;
+mod format;
 mod location;
+mod moved;
+mod name;
 mod resolve;
 
+pub use cleanup::{CleanupInput, resolve_cleanup};
 pub use location::{LocationError, RunFacts, render_path};
+pub use moved::moved;
 pub use resolve::{Input, Refusal, resolve};
 
 use jiff::Timestamp;
@@ -110,9 +119,11 @@ pub struct RunIdentity {
 pub struct CleanupOrder {
     /// Which run; its attempt is the last one.
     pub run: RunIdentity,
-    /// Where it was to deliver.
-    pub sink: NamedSink,
+    /// Where it was to deliver; absent where only the staging is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<NamedSink>,
     /// Its folder below the sink's prefix: rendered, ending in `/`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
     /// Where its chunks wait, where the delivery is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,6 +254,17 @@ impl Target {
             Self::Volume(volume) => format!("volume://{}/{}", volume.claim_name, volume.path),
         }
     }
+
+    /// What tells the bucket from others of its name: its server's endpoint, or Amazon's region. A volume has neither.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        match self {
+            Self::S3(s3) => {
+                Some(s3.endpoint.clone().unwrap_or_else(|| format!("Amazon S3 in {}", s3.region)))
+            }
+            Self::Volume(_) => None,
+        }
+    }
 }
 
 impl RunOrder {
@@ -255,14 +277,11 @@ impl RunOrder {
     /// What is to be removed when the run has ended.
     #[must_use]
     pub fn cleanup(&self) -> CleanupOrder {
-        let staging = match &self.delivery {
-            DeliveryPath::Direct => None,
-            DeliveryPath::Staged { staging } => Some(staging.clone()),
-        };
+        let staging = self.staging().cloned();
         let source = (self.source.method == Method::AuroraS3).then(|| self.source.clone());
         CleanupOrder {
             run: self.run.clone(),
-            sink: self.sink.clone(),
+            sink: Some(self.sink.clone()),
             path: self.path.clone(),
             staging,
             part: CleanupPart::Everything,
@@ -270,12 +289,12 @@ impl RunOrder {
         }
     }
 
-    /// Where chunks wait, as a URI, where the delivery is staged.
+    /// Where chunks wait, where the delivery is staged.
     #[must_use]
-    pub fn staging_location(&self) -> Option<String> {
+    pub const fn staging(&self) -> Option<&NamedSink> {
         match &self.delivery {
             DeliveryPath::Direct => None,
-            DeliveryPath::Staged { staging } => Some(staging.target.location()),
+            DeliveryPath::Staged { staging } => Some(staging),
         }
     }
 

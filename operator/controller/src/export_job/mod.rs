@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use pgexport_api::{ExportJob, naming};
+use pgexport_api::{ExportJob, Phase, naming};
 use pgexport_failpoint as failpoint;
 
 use crate::context::{Context, whole_seconds_now};
@@ -28,7 +28,8 @@ use crate::event;
 use crate::job::apply::blocking;
 use crate::status::{Written, is_current};
 use decide::Subject;
-use render::Rendering;
+use render::{Rendering, Work};
+use validate::Verdict;
 
 /// After a conflict, the watch brings the newer object; this is for when it does not.
 const AFTER_CONFLICT: Duration = Duration::from_secs(2);
@@ -62,11 +63,10 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     // dereference (client)
     let references = dereference::dereference(context, &namespace, &job).await?;
     // validate (pure)
-    let verdict = validate::check_pod_metadata(&job.spec, &context.image.metadata_prefixes)
-        .and_then(|()| validate::validate(&namespace, &job, &references));
+    let verdict = Verdict::of(&namespace, &job, &references, &prior, &context.image.metadata_prefixes);
     // observe (client)
     let mut observed = observe::observe(context, &namespace, &job, &prior, now).await?;
-    let turn = observe::turn(context, &job, &references, &verdict, &prior).await?;
+    let turn = observe::turn(context, &job, &references, &verdict.run, &prior).await?;
     observed.admission = turn.as_ref().map(|turn| turn.admission.clone());
     // decide (pure)
     let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
@@ -90,13 +90,17 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     }
     event::publish(&context.recorder, &job.object_ref(&()), decision.events).await;
     // render (pure) and apply (client)
-    let rendering = verdict.as_ref().ok().map(|validated| Rendering {
+    let work = if decision.status.phase.is_some_and(Phase::is_terminal) {
+        let part = decide::cleanup_part(&decision.status);
+        verdict.cleanup.as_ref().ok().map(|validated| Work::Cleanup { validated, part })
+    } else {
+        verdict.run.as_ref().ok().map(Work::Run)
+    };
+    let rendering = work.map(|work| Rendering {
         namespace: &namespace,
         owner: owner.clone(),
         spec: &job.spec,
-        attempts: decision.status.attempts,
-        cleanup_part: decide::cleanup_part(&decision.status),
-        validated,
+        work,
         image: &context.image,
     });
     apply::apply(context, &namespace, &job, rendering.as_ref(), &decision.actions).await?;

@@ -9,7 +9,7 @@ use pgexport_api::job::{ChildKind, ExportJobSpec};
 use pgexport_api::order::{CleanupOrder, CleanupPart, DeliveryPath, Order, Task};
 
 use super::child::Child;
-use super::validate::Validated;
+use super::validate::{Validated, ValidatedCleanup};
 use crate::job::order;
 use crate::job::pod::WorkerImage;
 use crate::job::render::{self, Blueprint, Policy};
@@ -26,14 +26,24 @@ pub struct Rendering<'a> {
     pub owner: OwnerReference,
     /// Its spec.
     pub spec: &'a ExportJobSpec,
-    /// The attempts to export that were begun.
-    pub attempts: u32,
-    /// What a cleanup is to remove now.
-    pub cleanup_part: CleanupPart,
     /// What is to be done.
-    pub validated: &'a Validated,
+    pub work: Work<'a>,
     /// What pods run.
     pub image: &'a WorkerImage,
+}
+
+/// What Jobs are made for.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// To export, and to transfer.
+    Run(&'a Validated),
+    /// To remove what the run has left.
+    Cleanup {
+        /// What is there.
+        validated: &'a ValidatedCleanup,
+        /// What of it goes now.
+        part: CleanupPart,
+    },
 }
 
 impl Rendering<'_> {
@@ -56,14 +66,16 @@ impl Rendering<'_> {
     /// What the worker of `child` is told.
     #[must_use]
     pub fn order(&self, child: Child) -> Order {
-        let mut run = self.validated.order.clone();
-        if child.kind == ChildKind::Cleanup {
-            run.run.attempt = self.attempts;
-            let cleanup = CleanupOrder { part: self.cleanup_part, ..run.cleanup() };
-            return Order::new(Task::Cleanup(Box::new(cleanup)));
+        match self.work {
+            Work::Run(validated) => {
+                let mut run = validated.order.clone();
+                run.run.attempt = child.attempt;
+                Order::new(Task::Run(Box::new(run)))
+            }
+            Work::Cleanup { validated, part } => {
+                Order::new(Task::Cleanup(Box::new(CleanupOrder { part, ..validated.order.clone() })))
+            }
         }
-        run.run.attempt = child.attempt;
-        Order::new(Task::Run(Box::new(run)))
     }
 
     fn name(&self, child: Child) -> String {
@@ -76,34 +88,40 @@ impl Rendering<'_> {
     }
 
     fn blueprint<'a>(&'a self, child: Child, name: &'a str, order_sha256: &'a str) -> Blueprint<'a> {
-        let Validated { order, export_mounts, transfer_mounts, cleanup_mounts, .. } = self.validated;
-        let (policy, mounts, deadline) = match (child.kind, &order.delivery) {
-            (ChildKind::Transfer, _) => {
-                (Policy::Transfer, transfer_mounts, self.with_start(self.spec.deadlines.transfer))
+        let deadlines = &self.spec.deadlines;
+        let (policy, mounts, deadline, template) = match self.work {
+            Work::Cleanup { validated, .. } => {
+                (Policy::Cleanup, &validated.mounts, CLEANUP_DEADLINE, validated.template.as_ref())
             }
-            (ChildKind::Cleanup, _) => (Policy::Cleanup, cleanup_mounts, CLEANUP_DEADLINE),
-            (ChildKind::Export, DeliveryPath::Direct) => {
-                (Policy::DirectExport, export_mounts, self.with_start(self.spec.deadlines.run))
+            Work::Run(validated) => {
+                let (policy, mounts, deadline) = match (child.kind, &validated.order.delivery) {
+                    (ChildKind::Transfer, _) => {
+                        (Policy::Transfer, &validated.transfer_mounts, deadlines.transfer)
+                    }
+                    (_, DeliveryPath::Direct) => {
+                        (Policy::DirectExport, &validated.export_mounts, deadlines.run)
+                    }
+                    (_, DeliveryPath::Staged { .. }) => {
+                        let policy = Policy::StagedExport { workers: validated.order.workers };
+                        (policy, &validated.export_mounts, deadlines.run)
+                    }
+                };
+                (policy, mounts, self.with_start(deadline), self.spec.pod_template.as_ref())
             }
-            (ChildKind::Export, DeliveryPath::Staged { .. }) => (
-                Policy::StagedExport { workers: order.workers },
-                export_mounts,
-                self.with_start(self.spec.deadlines.run),
-            ),
         };
         Blueprint {
             name,
             namespace: self.namespace,
-            owner: match child.kind {
+            owner: match self.work {
                 // A deletion in the foreground would remove it before it has done its work.
-                ChildKind::Cleanup => OwnerReference { block_owner_deletion: None, ..self.owner.clone() },
-                ChildKind::Export | ChildKind::Transfer => self.owner.clone(),
+                Work::Cleanup { .. } => OwnerReference { block_owner_deletion: None, ..self.owner.clone() },
+                Work::Run(_) => self.owner.clone(),
             },
             attempt: child.attempt,
             policy,
             deadline,
             mounts,
-            template: self.spec.pod_template.as_ref(),
+            template,
             image: self.image,
             order_sha256,
         }
@@ -114,9 +132,9 @@ impl Rendering<'_> {
 mod tests {
     use super::*;
     use crate::export_job::fixture::{direct, job, references, sink};
-    use crate::export_job::validate::validate;
+    use crate::export_job::validate::{validate, validate_cleanup};
     use kube::Resource;
-    use pgexport_api::ExportJob;
+    use pgexport_api::{ExportJob, ExportJobStatus};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -149,14 +167,23 @@ mod tests {
         references: &super::super::dereference::References,
         child: Child,
     ) -> (Job, ConfigMap) {
-        let validated = validate("exports", job, references).unwrap();
+        let run = validate("exports", job, references).unwrap();
+        let status = ExportJobStatus {
+            attempts: 1,
+            location: Some(run.order.location()),
+            staging: run.order.staging().map(|staging| staging.target.location()),
+            ..ExportJobStatus::default()
+        };
+        let cleanup = validate_cleanup("exports", job, references, &status, &[]).unwrap();
+        let work = match child.kind {
+            ChildKind::Cleanup => Work::Cleanup { validated: &cleanup, part: CleanupPart::Everything },
+            ChildKind::Export | ChildKind::Transfer => Work::Run(&run),
+        };
         let rendering = Rendering {
             namespace: "exports",
             owner: job.controller_owner_ref(&()).map(crate::job::apply::blocking).unwrap(),
             spec: &job.spec,
-            attempts: 1,
-            cleanup_part: CleanupPart::Everything,
-            validated: &validated,
+            work,
             image,
         };
         (rendering.job(child), rendering.config_map(child, "job-uid"))

@@ -66,10 +66,10 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
             Some((store, staged.marks))
         }
     };
-    if order.part != CleanupPart::Staged {
+    if let Some(sink) = order.sink.as_ref().filter(|_| order.part != CleanupPart::Staged) {
         let may_hold =
             staging.as_ref().is_none_or(|(_, marks)| marks.as_ref().is_none_or(|marks| !marks.is_empty()));
-        let sink = store::open(&order.sink.target, secrets, volumes)?;
+        let sink = store::open(&sink.target, secrets, volumes)?;
         let mut sweep = Sweep::new(sink.as_ref(), &order.path, uid);
         sweep.location(order).await?;
         failpoint::hit("cleanup::location_cleaned", uid).await;

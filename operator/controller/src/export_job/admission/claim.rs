@@ -48,21 +48,20 @@ impl Place {
     /// Where `location`, a URI below the target of a sink of `namespace`, really is.
     #[must_use]
     pub fn new(namespace: &str, target: &Target, location: &str) -> Self {
-        let server = match target {
-            Target::S3(s3) => s3.endpoint.clone().unwrap_or_default(),
-            Target::Volume(_) => namespace.to_owned(),
-        };
+        let server = target.server().unwrap_or_else(|| namespace.to_owned());
         Self { location: location.to_owned(), server: Some(server) }
     }
 
     /// As a status tells it. The sink may be gone, or be another one by now.
-    fn told(namespace: &str, sink: Option<&ExportSinkSpec>, location: &str) -> Self {
-        let server = match sink.and_then(|sink| sink.s3.as_ref()) {
-            Some(s3) => Some(s3.endpoint.clone().unwrap_or_default()),
-            None if location.starts_with("volume:") => Some(namespace.to_owned()),
-            None => None,
-        };
-        Self { location: location.to_owned(), server }
+    fn told(namespace: &str, status: &ExportJobStatus, sink: Option<&ExportSinkSpec>) -> Option<Self> {
+        let location = status.location.clone()?;
+        if location.starts_with("volume:") {
+            return Some(Self { location, server: Some(namespace.to_owned()) });
+        }
+        // A status of a former version does not tell it.
+        let of_sink = || Target::S3(sink?.s3.clone()?).server();
+        let server = status.location_server.clone().or_else(of_sink);
+        Some(Self { location, server })
     }
 
     /// Whether they may be one. Whoever does not know takes care.
@@ -136,10 +135,10 @@ impl Claim {
             }
             _ => Standing::Elsewhere,
         };
-        let location = status.and_then(|status| status.location.as_deref());
+        let place = status.and_then(|status| Place::told(&namespace, status, sink));
         Self {
-            place: location.map(|location| Place::told(&namespace, sink, location)),
-            is_told: location.is_some(),
+            is_told: place.is_some(),
+            place,
             name: job.name_any(),
             uid: job.uid().unwrap_or_default(),
             created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -189,6 +188,7 @@ fn connections(job: &ExportJob, method: Method) -> u32 {
 #[cfg(test)]
 mod tests {
     use pgexport_api::ExportSource;
+    use pgexport_api::sink::S3;
     use serde_json::json;
 
     use super::*;
@@ -229,6 +229,25 @@ mod tests {
             };
             assert_eq!(Claim::of(&job, None, None).standing, standing);
         }
+    }
+
+    #[test]
+    fn a_run_delivers_where_it_has_told_whatever_becomes_of_its_sink() {
+        let (here, elsewhere) = ("https://minio.example.com", "https://elsewhere.example.com");
+        let sink =
+            crate::export_job::fixture::sink("acme", &json!({"spec": {"s3": {"endpoint": elsewhere}}}));
+        let location = "s3://acme-bucket/from-us/x/";
+        let place = |server: Option<&str>| {
+            let status = json!({"location": location, "locationServer": server});
+            let job = ExportJob { status: serde_json::from_value(status).unwrap(), ..job(&json!({})) };
+            Claim::of(&job, None, Some(&sink.spec)).place.unwrap()
+        };
+        let at = |endpoint: &str| {
+            let s3 = S3 { endpoint: Some(endpoint.to_owned()), ..S3::default() };
+            Place::new("exports", &Target::S3(s3), location)
+        };
+        assert!(place(Some(here)).may_be(&at(here)) && !place(Some(here)).may_be(&at(elsewhere)));
+        assert!(place(None).may_be(&at(elsewhere)), "a former version has not told the server");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use pgexport_api::report::{Cleaned, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
 use super::draft::{Draft, RECHECK, SOON, after, human_duration, signed};
-use super::{Action, pending, retention};
+use super::{Action, retention};
 use crate::event::Notice;
 use crate::export_job::child::Child;
 use crate::job::fact::{JobFacts, JobState};
@@ -126,7 +126,7 @@ fn supervise(draft: &mut Draft<'_>, cleanup: Cleanup, child: Child) {
             if let Some(trouble) = &job.trouble {
                 blocked(draft, trouble.reason, &format!("Job {}: {}", job.name, trouble.message));
             }
-            if job.is_waiting() && draft.verdict.is_ok() {
+            if job.is_waiting() && draft.verdict.cleanup.is_ok() {
                 let sha256 = job.order_sha256.clone();
                 draft.act(Action::EnsureOrder { child, uid: job.uid.clone(), sha256 });
             }
@@ -145,17 +145,13 @@ fn ensure(draft: &mut Draft<'_>, child: Child) {
         blocked(draft, Reason::PodNotStarted, &message);
         return;
     }
-    let validated = match draft.verdict {
+    let validated = match &draft.verdict.cleanup {
         Ok(validated) => validated,
         Err(refusal) => {
             blocked(draft, refusal.reason, &refusal.message);
             return;
         }
     };
-    if let Some(refusal) = pending::moved(draft, validated) {
-        blocked(draft, refusal.reason, &refusal.message);
-        return;
-    }
     retention::plan(draft, validated);
     if let Some(said) = &draft.observed.refused {
         blocked(draft, Reason::PodNotStarted, &format!("Job {name} cannot be created: {said}"));
@@ -227,7 +223,8 @@ fn deadline(draft: &Draft<'_>, cleanup: &Cleanup) -> Timestamp {
     if is_namespace_going {
         return deleted;
     }
-    let is_orphan = draft.verdict.as_ref().is_err_and(|refusal| refusal.reason == Reason::ReferenceNotFound);
+    let is_orphan =
+        draft.verdict.cleanup.as_ref().is_err_and(|refusal| refusal.reason == Reason::ReferenceNotFound);
     let budget = if is_orphan { BUDGET_OF_ORPHAN } else { BUDGET_OF_DELETION };
     after(deleted.max(cleanup.start_time.0), budget)
 }

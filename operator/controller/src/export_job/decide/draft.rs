@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{self, ConditionType, Truth};
 use pgexport_api::job::{ChildJob, ChildKind, Failures, LastError, Progress};
-use pgexport_api::order::Refusal;
 use pgexport_api::report::Failure;
 use pgexport_api::{ExportJobStatus, Phase, Reason};
 
@@ -14,7 +13,7 @@ use super::{Action, Decision, Observed, Subject, supervise};
 use crate::event::Notice;
 use crate::export_job::admission::Database;
 use crate::export_job::child::Child;
-use crate::export_job::validate::Validated;
+use crate::export_job::validate::Verdict;
 use crate::job::fact::JobFacts;
 use crate::job::failure::sentence;
 
@@ -26,7 +25,7 @@ pub const SOON: Duration = Duration::from_secs(5);
 /// A decision in the making.
 pub struct Draft<'a> {
     pub subject: &'a Subject<'a>,
-    pub verdict: &'a Result<Validated, Refusal>,
+    pub verdict: &'a Verdict,
     pub observed: &'a Observed,
     pub prior: &'a ExportJobStatus,
     pub now: Timestamp,
@@ -39,7 +38,7 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub fn new(
         subject: &'a Subject<'a>,
-        verdict: &'a Result<Validated, Refusal>,
+        verdict: &'a Verdict,
         observed: &'a Observed,
         prior: &'a ExportJobStatus,
         now: Timestamp,
@@ -274,11 +273,14 @@ impl<'a> Draft<'a> {
         if self.prior.phase == Some(Phase::Queued) {
             self.status.resume_time = Some(Time(self.now));
         }
-        if let (None, Ok(validated)) = (&self.status.location, self.verdict) {
+        if let (None, Ok(validated)) = (&self.status.location, &self.verdict.run) {
+            let (sink, staging) = (&validated.order.sink, validated.order.staging());
             self.status.location = Some(validated.order.location());
-            self.status.staging = validated.order.staging_location();
+            self.status.location_server = sink.target.server();
+            self.status.staging = staging.map(|staging| staging.target.location());
+            self.status.staging_server = staging.and_then(|staging| staging.target.server());
         }
-        if let Ok(validated) = self.verdict {
+        if let Ok(validated) = &self.verdict.run {
             self.status.method = Some(validated.order.source.method);
             self.status.database = Some(Database::new(&validated.order.source.postgres).to_string());
         }

@@ -21,12 +21,12 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgexport_api::order::{CleanupPart, Refusal};
+use pgexport_api::order::CleanupPart;
 use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
 use super::admission::Admission;
 use super::child::Child;
-use super::validate::Validated;
+use super::validate::Verdict;
 use crate::event::Notice;
 use crate::job::fact::JobFacts;
 use draft::Draft;
@@ -165,7 +165,7 @@ pub fn cleanup_part(status: &ExportJobStatus) -> CleanupPart {
 #[must_use]
 pub fn decide(
     subject: &Subject<'_>,
-    verdict: &Result<Validated, Refusal>,
+    verdict: &Verdict,
     observed: &Observed,
     prior: &ExportJobStatus,
     now: Timestamp,

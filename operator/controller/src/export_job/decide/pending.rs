@@ -1,7 +1,7 @@
 //! Before an attempt to export: is everything there, and is it time?
 
 use pgexport_api::condition::{ConditionType, Truth};
-use pgexport_api::order::Refusal;
+use pgexport_api::order::{self, Refusal};
 use pgexport_api::report::Failure;
 use pgexport_api::{Class, Phase, Reason};
 
@@ -19,10 +19,11 @@ pub fn pending(draft: &mut Draft<'_>) {
     if !draft.is_settled() {
         return;
     }
-    match draft.verdict {
+    match &draft.verdict.run {
         Err(refusal) => refused(draft, refusal),
         Ok(validated) => {
-            match moved(draft, validated).map_or_else(|| validated.readiness.clone(), Readiness::NotReady) {
+            let moved = order::moved(&validated.order, &draft.status);
+            match moved.map_or_else(|| validated.readiness.clone(), Readiness::NotReady) {
                 Readiness::Ready => admitted(draft, validated),
                 Readiness::NotReady(refusal) => refused(draft, &refusal),
                 Readiness::Probing(message) => {
@@ -104,7 +105,6 @@ fn leave_queue(draft: &mut Draft<'_>) {
 
 fn refused(draft: &mut Draft<'_>, refusal: &Refusal) {
     leave_queue(draft);
-
     draft.condition(ConditionType::Accepted, Truth::False, refusal.reason.as_str(), &refusal.message);
     blocked(draft, refusal);
 }
@@ -133,34 +133,6 @@ fn out_of_time(draft: &mut Draft<'_>, refusal: &Refusal) {
     }
     draft.wake_at(deadline);
     draft.wake_in(RECHECK);
-}
-
-/// The location was told to readers before the first attempt, and chunks wait where the staging was then. Neither changes
-/// with the ExportSinks.
-pub fn moved(draft: &Draft<'_>, validated: &Validated) -> Option<Refusal> {
-    let order = &validated.order;
-    if let Some(told) = draft.status.location.as_ref()
-        && *told != order.location()
-    {
-        return Some(Refusal {
-            reason: Reason::SinkNotReady,
-            message: format!(
-                "ExportSink {} now delivers to {}, and this ExportJob to {told}: change the ExportSink back, or create a new ExportJob",
-                order.sink.name,
-                order.location()
-            ),
-        });
-    }
-    let told = draft.status.staging.as_ref()?;
-    let now = order.staging_location();
-    (Some(told) != now.as_ref()).then(|| Refusal {
-        reason: Reason::SinkNotReady,
-        message: format!(
-            "ExportSource {} now stages at {}, and this ExportJob's chunks are at {told}: change its staging back, or create a new ExportJob",
-            order.source.name,
-            now.as_deref().unwrap_or("no ExportSink")
-        ),
-    })
 }
 
 /// A refusal's message says itself what to do.

@@ -9,7 +9,7 @@ use pgexport_api::order::CleanupPart;
 
 use super::cleanup::FIRST_WAIT;
 use super::draft::{Draft, after};
-use crate::export_job::validate::Validated;
+use crate::export_job::validate::ValidatedCleanup;
 
 /// What the attempt that is under way, or the next one, removes.
 pub fn part(cleanup: &Cleanup) -> CleanupPart {
@@ -21,7 +21,7 @@ pub fn part(cleanup: &Cleanup) -> CleanupPart {
 }
 
 /// Notes until when what is staged is kept, before a Job is made that would remove it.
-pub fn plan(draft: &mut Draft<'_>, validated: &Validated) {
+pub fn plan(draft: &mut Draft<'_>, validated: &ValidatedCleanup) {
     let Some(until) = until(draft, validated) else { return };
     if let Some(cleanup) = &mut draft.status.cleanup {
         let kept = StagingKept { until: Time(until), location_free_time: None, remains: None };
@@ -29,7 +29,7 @@ pub fn plan(draft: &mut Draft<'_>, validated: &Validated) {
     }
 }
 
-fn until(draft: &Draft<'_>, validated: &Validated) -> Option<Timestamp> {
+fn until(draft: &Draft<'_>, validated: &ValidatedCleanup) -> Option<Timestamp> {
     if draft.status.phase != Some(Phase::Failed) || draft.subject.deleting.is_some() {
         return None;
     }

@@ -17,7 +17,6 @@ use serde_json::json;
 use super::*;
 use crate::export_job::dereference::Reference;
 use crate::export_job::fixture::{UID, created, direct, job, references, source};
-use crate::export_job::validate::validate;
 use crate::job::fact::JobState;
 use crate::job::fixture::fresh;
 use child::happen;
@@ -125,7 +124,7 @@ impl World {
         let source = source(&json!({"spec": {"staging": {"retention": retention}}}));
         references.source =
             if self.references { Reference::Found(Arc::new(source)) } else { Reference::Missing };
-        let verdict = validate("exports", &self.job, &references);
+        let verdict = Verdict::of("exports", &self.job, &references, status, &[]);
         let subject = Subject {
             name: "acme-findings",
             uid: UID,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{self, ConditionType, Truth};
 use pgexport_api::job::{ChildKind, Output};
-use pgexport_api::order::Refusal;
+use pgexport_api::order::{self, Refusal};
 use pgexport_api::report::{Delivered, Exported, Failure, Outcome};
 use pgexport_api::{Phase, Reason};
 
@@ -93,10 +93,10 @@ pub fn ensure(draft: &mut Draft<'_>, child: Child) {
         pending::blocked(draft, &Refusal { reason: Reason::PodNotStarted, message });
         return;
     }
-    match draft.verdict {
+    match &draft.verdict.run {
         Err(refusal) => pending::blocked(draft, refusal),
         Ok(validated) => {
-            if let Some(refusal) = pending::moved(draft, validated) {
+            if let Some(refusal) = order::moved(&validated.order, &draft.status) {
                 pending::blocked(draft, &refusal);
                 return;
             }
@@ -137,7 +137,7 @@ fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     }
     watch(draft, run, job);
     let goes_on = draft.status.phase.is_some_and(|phase| !phase.is_terminal());
-    if goes_on && job.is_waiting() && draft.verdict.is_ok() {
+    if goes_on && job.is_waiting() && draft.verdict.run.is_ok() {
         draft.act(Action::EnsureOrder { child: run, uid: job.uid.clone(), sha256: job.order_sha256.clone() });
     }
 }

@@ -18,7 +18,6 @@ use serde_json::json;
 use super::*;
 use crate::export_job::dereference::{Reference, References};
 use crate::export_job::fixture::{UID, at, created, direct, job, references, sink};
-use crate::export_job::validate::validate;
 use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
 use crate::job::failure::failure;
 use crate::job::fixture::{fresh, pod};
@@ -37,6 +36,8 @@ struct Story {
     image: String,
     deleting: Option<Timestamp>,
     guarded: bool,
+    /// Of labels and annotations that pods may bear.
+    prefixes: Vec<String>,
 }
 
 impl Story {
@@ -54,6 +55,7 @@ impl Story {
             image: "pgexport:1".to_owned(),
             deleting: None,
             guarded: false,
+            prefixes: Vec::new(),
         }
     }
 
@@ -68,7 +70,7 @@ impl Story {
             deleting: self.deleting,
             guarded: self.guarded,
         };
-        let verdict = validate("exports", &self.job, &self.references);
+        let verdict = self.verdict();
         let observed = Observed {
             jobs: self.jobs.clone(),
             foreign: self.foreign.clone(),
@@ -78,11 +80,15 @@ impl Story {
         };
         let decision = decide(&subject, &verdict, &observed, &self.status, self.now);
         self.status = decision.status.clone();
-        let again = decide(&subject, &verdict, &observed, &self.status, self.now);
+        let again = decide(&subject, &self.verdict(), &observed, &self.status, self.now);
         assert_eq!(again.status, self.status, "applying its own status changes something");
         self.guarded |= decision.actions.contains(&Action::Guard);
         self.guarded &= !decision.actions.contains(&Action::Release);
         decision
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict::of("exports", &self.job, &self.references, &self.status, &self.prefixes)
     }
 
     fn after(&mut self, seconds: i64) -> Decision {

@@ -161,3 +161,31 @@ fn a_staging_that_moves_is_told() {
         assert!(story.message().contains(part), "{}", story.message());
     }
 }
+
+#[test]
+fn a_sink_or_staging_of_the_same_bucket_at_another_server_has_moved() {
+    let elsewhere = json!({"spec": {"s3": {"endpoint": "https://elsewhere.example.com"}}});
+    for (name, of_former_version) in [("acme", false), ("staging", false), ("acme", true), ("staging", true)]
+    {
+        let mut story = Story::exporting(job(&json!({})));
+        assert_eq!(story.status.location_server.as_deref(), Some("Amazon S3 in eu-west-1"));
+        if of_former_version {
+            (story.status.location_server, story.status.staging_server) = (None, None);
+        }
+        let moved = Reference::Found(std::sync::Arc::new(sink(name, &elsewhere)));
+        if name == "acme" {
+            story.references.sink = moved;
+        } else {
+            story.references.staging = Some(moved);
+        }
+        story.complete(Some(exported()));
+        story.after(5);
+        let wanted = (!of_former_version).then_some("SinkNotReady");
+        assert_eq!(story.stalled(), wanted, "{name}, {of_former_version}: {}", story.message());
+        if !of_former_version {
+            for part in [name, "https://elsewhere.example.com", "Amazon S3 in eu-west-1", "endpoint"] {
+                assert!(story.message().contains(part), "{}", story.message());
+            }
+        }
+    }
+}

@@ -240,3 +240,92 @@ fn where_the_location_is_given_up_what_is_staged_is_removed_in_the_end() {
     story.clean(&decision, removed());
     assert_eq!((story.cleaned_up(), story.guarded), (("False", "PartialOutputRemains"), false));
 }
+
+/// What may become of a run's surroundings while its staging is kept. Each would keep the run itself from going on.
+fn changes() -> Vec<(&'static str, fn(&mut Story))> {
+    fn sink_with(story: &mut Story, patch: &serde_json::Value) {
+        story.references.sink = Reference::Found(Arc::new(sink("acme", patch)));
+    }
+    fn source_with(story: &mut Story, patch: &serde_json::Value) {
+        story.references.source = Reference::Found(Arc::new(source(patch)));
+    }
+    vec![
+        ("allow", |story| sink_with(story, &json!({"spec": {"allow": {"sources": ["other"]}}}))),
+        ("prefix", |story| sink_with(story, &json!({"spec": {"s3": {"prefix": "elsewhere/"}}}))),
+        ("inlineSQL", |story| source_with(story, &json!({"spec": {"inlineSQL": "Forbid"}}))),
+        ("metadataPrefixes", |story| story.prefixes.clear()),
+        ("staging's prefix", |story| {
+            let moved = sink("staging", &json!({"spec": {"s3": {"prefix": "elsewhere/"}}}));
+            story.references.staging = Some(Reference::Found(Arc::new(moved)));
+        }),
+    ]
+}
+
+/// A staged run that has begun, with a label of its own.
+fn labelled(spec: &serde_json::Value) -> Story {
+    let mut job = job(spec);
+    job.spec.pod_template = serde_json::from_value(json!({"labels": {"acme.com/team": "x"}})).unwrap();
+    let mut story = Story::new(job);
+    story.prefixes = vec!["acme.com/".to_owned()];
+    let decision = story.decide();
+    story.create(&decision);
+    story.run();
+    story.after(1);
+    story
+}
+
+#[test]
+fn what_was_forbidden_since_keeps_no_staging_for_ever() {
+    for (what, change) in changes() {
+        let mut story = labelled(&json!({}));
+        story.references.source = exporting("72h").references.source;
+        story.fail(failure(Reason::InvalidQuery, "no such table"));
+        story.after(1);
+        let decision = story.after(5);
+        story.clean(&decision, kept());
+        assert_eq!(story.cleaned_up(), ("False", "StagingKept"), "{what}");
+        change(&mut story);
+        story.after(72 * HOURS);
+        let decision = story.after(1);
+        story.clean(&decision, removed());
+        assert_eq!((story.cleaned_up(), story.guarded), (("True", "CleanedUp"), false), "{what}");
+    }
+}
+
+#[test]
+fn what_was_forbidden_since_keeps_no_deletion_waiting() {
+    for (what, change) in changes() {
+        let mut story = labelled(&json!({}));
+        change(&mut story);
+        story.deleting = Some(story.now);
+        story.after(1);
+        story.forget_jobs();
+        story.after(5);
+        let decision = story.after(5);
+        story.clean(&decision, removed());
+        assert_eq!((story.cleaned_up(), story.guarded), (("True", "CleanedUp"), false), "{what}");
+    }
+}
+
+#[test]
+fn for_what_was_kept_the_sink_is_not_needed_any_more() {
+    let mut story = waiting();
+    story.references.sink = Reference::Missing;
+    story.after(72 * HOURS);
+    let decision = story.after(1);
+    story.clean(&decision, removed());
+    assert_eq!((story.cleaned_up(), story.guarded), (("True", "CleanedUp"), false));
+}
+
+#[test]
+fn a_staging_at_another_server_is_told_and_given_up_in_the_end() {
+    let mut story = waiting();
+    let moved = sink("staging", &json!({"spec": {"s3": {"endpoint": "https://elsewhere.example.com"}}}));
+    story.references.staging = Some(Reference::Found(Arc::new(moved)));
+    story.after(72 * HOURS);
+    let decision = story.after(1);
+    assert_eq!((decision.actions, story.cleaned_up()), (vec![], ("False", "SinkNotReady")));
+    assert!(story.cleanup_message().contains("endpoint and region"), "{}", story.cleanup_message());
+    story.after(HOURS);
+    assert_eq!((story.cleaned_up(), story.guarded), (("False", "CleanupGivenUp"), false));
+}

@@ -51,6 +51,7 @@ fn a_pod_that_does_not_start_stalls_until_the_deadline() {
         now: story.now,
         deleting: None,
         guarded: true,
+        prefixes: vec![],
     };
     corrected.last().trouble = None;
     corrected.run();

@@ -111,7 +111,7 @@ fn a_new_generation_is_noted_and_nothing_else_at_the_end() {
         deleting: None,
         guarded: false,
     };
-    let verdict = validate("exports", &story.job, &story.references);
+    let verdict = story.verdict();
     let decision = decide(&subject, &verdict, &Observed::default(), &story.status, story.now);
     assert_eq!(decision.status.observed_generation, Some(2));
     assert!(decision.status.conditions.iter().all(|condition| condition.observed_generation == Some(2)));

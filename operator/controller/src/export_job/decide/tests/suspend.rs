@@ -67,7 +67,7 @@ fn what_a_backup_restored_does_not_run_by_itself() {
         deleting: None,
         guarded: false,
     };
-    let verdict = validate("exports", &story.job, &story.references);
+    let verdict = story.verdict();
     let observed = Observed { admission: Some(Admission::Admitted), ..Observed::default() };
     let decision = decide(&subject(true), &verdict, &observed, &ExportJobStatus::default(), story.now);
     assert_eq!(decision.status.phase, Some(Phase::Suspended));

@@ -1,14 +1,17 @@
 //! From an ExportJob and what it refers to, to an order that can be carried out, or to the reason why not. No I/O.
 
+mod cleanup;
+mod pod_metadata;
+
+pub use cleanup::{ValidatedCleanup, validate_cleanup};
+
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use pgexport_api::condition::{self, Condition, ConditionType};
 use pgexport_api::order::{DeliveryPath, Input, Order, Refusal, RunOrder, Task, resolve};
-use pgexport_api::source::Method;
-use pgexport_api::{ExportJob, ExportJobSpec, ExportSink, ExportSource, ExportSourceSpec, Reason};
+use pgexport_api::{ExportJob, ExportJobStatus, ExportSink, ExportSource, Reason};
 
 use super::dereference::{Reference, References};
 use crate::job::mount::Mounts;
@@ -23,10 +26,6 @@ pub struct Validated {
     pub export_mounts: Mounts,
     /// What pods that transfer see.
     pub transfer_mounts: Mounts,
-    /// What pods that clean up see.
-    pub cleanup_mounts: Mounts,
-    /// How long what is staged is kept when the run has failed; nothing where it is not staged.
-    pub staging_retention: Duration,
     /// Whether what it refers to is ready.
     pub readiness: Readiness,
 }
@@ -42,25 +41,34 @@ pub enum Readiness {
     NotReady(Refusal),
 }
 
+/// What can be done about an ExportJob: carry it out, and remove what it has left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// While it has not ended.
+    pub run: Result<Validated, Refusal>,
+    /// When it has ended.
+    pub cleanup: Result<ValidatedCleanup, Refusal>,
+}
+
+impl Verdict {
+    /// Judges `job`. `prefixes` are those of labels and annotations that the installation lets pods bear.
+    #[must_use]
+    pub fn of(
+        namespace: &str,
+        job: &ExportJob,
+        references: &References,
+        status: &ExportJobStatus,
+        prefixes: &[String],
+    ) -> Self {
+        let run =
+            pod_metadata::check(&job.spec, prefixes).and_then(|()| validate(namespace, job, references));
+        Self { run, cleanup: validate_cleanup(namespace, job, references, status, prefixes) }
+    }
+}
+
 /// Validates `job`.
 pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Result<Validated, Refusal> {
-    let (source_name, sink_name) = (&job.spec.source_ref.name, &job.spec.sink_ref.name);
-    let source = found(
-        &references.source,
-        "ExportSource",
-        source_name,
-        namespace,
-        "spec.sourceRef.name",
-        Reason::SourceNotReady,
-    )?;
-    let sink = found(
-        &references.sink,
-        "ExportSink",
-        sink_name,
-        namespace,
-        "spec.sinkRef.name",
-        Reason::SinkNotReady,
-    )?;
+    let (source, sink) = (source(namespace, job, references)?, sink(namespace, job, references)?);
     let staging = match &references.staging {
         Some(Reference::Found(staging)) => Some(staging.as_ref()),
         // `resolve` refuses a missing staging, where one is needed.
@@ -103,25 +111,22 @@ pub fn validate(namespace: &str, job: &ExportJob, references: &References) -> Re
     fits(&order)?;
     one_identity("export", &export_mounts.service_accounts)?;
     one_identity("transfer", &transfer_mounts.service_accounts)?;
-    let cleanup_mounts = match &order.delivery {
-        DeliveryPath::Direct => Mounts::default().with_target(&order.sink.target, sink_account),
-        // The login's Secret only: the cleanup may have no identity besides the stores'.
-        DeliveryPath::Staged { .. } if order.source.method == Method::AuroraS3 => {
-            transfer_mounts.clone().with_source(&order.source.postgres, None)
-        }
-        DeliveryPath::Staged { .. } => transfer_mounts.clone(),
-    };
     let readiness = readiness(source, sink, needed_staging);
-    let staging_retention = match &order.delivery {
-        DeliveryPath::Direct => Duration::ZERO,
-        DeliveryPath::Staged { .. } => retention_on_failure(&source.spec),
-    };
-    Ok(Validated { order, export_mounts, transfer_mounts, cleanup_mounts, staging_retention, readiness })
+    Ok(Validated { order, export_mounts, transfer_mounts, readiness })
 }
 
-fn retention_on_failure(source: &ExportSourceSpec) -> Duration {
-    let retention = source.staging.as_ref().and_then(|staging| staging.retention?.on_failure);
-    retention.map_or(Duration::ZERO, Duration::from)
+fn source<'a>(
+    namespace: &str,
+    job: &ExportJob,
+    references: &'a References,
+) -> Result<&'a ExportSource, Refusal> {
+    let (name, field) = (&job.spec.source_ref.name, "spec.sourceRef.name");
+    found(&references.source, "ExportSource", name, namespace, field, Reason::SourceNotReady)
+}
+
+fn sink<'a>(namespace: &str, job: &ExportJob, references: &'a References) -> Result<&'a ExportSink, Refusal> {
+    let (name, field) = (&job.spec.sink_ref.name, "spec.sinkRef.name");
+    found(&references.sink, "ExportSink", name, namespace, field, Reason::SinkNotReady)
 }
 
 fn found<'a, K>(
@@ -147,33 +152,6 @@ fn found<'a, K>(
             ),
         }),
     }
-}
-
-/// Whether the labels and annotations that the ExportJob gives its pods are of those that the installation allows: they
-/// could join a Service's or a NetworkPolicy's selector, or drive whoever injects containers.
-pub fn check_pod_metadata(spec: &ExportJobSpec, prefixes: &[String]) -> Result<(), Refusal> {
-    let Some(template) = &spec.pod_template else { return Ok(()) };
-    let fields = [("labels", &template.labels), ("annotations", &template.annotations)];
-    let all = fields.into_iter().flat_map(|(field, map)| map.keys().map(move |key| (field, key)));
-    for (field, key) in all {
-        let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-        let is_ours = ["pgexport.dev", "kubernetes.io", "k8s.io"]
-            .iter()
-            .any(|reserved| domain == *reserved || domain.ends_with(&format!(".{reserved}")));
-        if is_ours || !prefixes.iter().any(|prefix| key.starts_with(prefix)) {
-            let allowed = match prefixes {
-                [] => "this installation allows none".to_owned(),
-                prefixes => format!("this installation allows keys that begin with {}", prefixes.join(", ")),
-            };
-            return Err(Refusal {
-                reason: Reason::InvalidSpec,
-                message: format!(
-                    "podTemplate.{field}: {key} is not allowed ({allowed}): remove it in a new ExportJob, or let the operator's installation allow it (worker.metadataPrefixes of its chart)"
-                ),
-            });
-        }
-    }
-    Ok(())
 }
 
 fn fits(run: &RunOrder) -> Result<(), Refusal> {
@@ -282,20 +260,6 @@ mod tests {
     }
 
     #[test]
-    fn a_cleanup_can_ask_a_database_that_exports_by_itself() {
-        let by_itself = json!({"spec": {"method": "AuroraS3", "serviceAccountName": "reader"}});
-        let references =
-            References { source: Reference::Found(Arc::new(source(&by_itself))), ..references() };
-        let staged = validate("exports", &direct(), &references).unwrap();
-        assert!(matches!(staged.order.delivery, DeliveryPath::Staged { .. }));
-        let cleanup = staged.order.cleanup();
-        assert_eq!(cleanup.source.unwrap().postgres, staged.order.source.postgres);
-        let names: Vec<_> = staged.cleanup_mounts.secrets.keys().cloned().collect();
-        assert_eq!(names, ["acme", "findings-db", "staging"]);
-        assert!(staged.cleanup_mounts.service_accounts.is_empty());
-    }
-
-    #[test]
     fn a_staged_export_looks_ahead_where_one_pod_can() {
         let staged = validate("exports", &job(&json!({})), &references()).unwrap();
         assert!(staged.order.looks_ahead);
@@ -308,30 +272,6 @@ mod tests {
         let staged = validate("exports", &job(&json!({})), &two).unwrap();
         assert!(!staged.order.looks_ahead);
         assert!(!staged.export_mounts.secrets.contains_key("acme"));
-    }
-
-    #[test]
-    fn pods_bear_only_what_the_installation_allows() {
-        let check = |template: serde_json::Value, prefixes: &[&str]| {
-            let job = job(&json!({"podTemplate": template}));
-            let prefixes: Vec<String> = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
-            check_pod_metadata(&job.spec, &prefixes)
-        };
-        let label = |key: &str| json!({"labels": {key: "x"}});
-        assert_eq!(check(label("acme.com/cost-centre"), &["acme.com/"]), Ok(()));
-        assert_eq!(check(json!({"annotations": {"acme.com/note": "x"}}), &["acme.com/"]), Ok(()));
-        let refused = [
-            check(label("app"), &["acme.com/"]),
-            check(label("acme.com/team"), &[]),
-            check(json!({"annotations": {"sidecar.istio.io/inject": "true"}}), &["acme.com/"]),
-            check(label("pgexport.dev/owner"), &[""]),
-            check(label("app.kubernetes.io/name"), &["app.kubernetes.io/"]),
-        ];
-        for refusal in refused {
-            let refusal = refusal.unwrap_err();
-            assert_eq!(refusal.reason, Reason::InvalidSpec);
-            assert!(refusal.message.contains("worker.metadataPrefixes"), "{refusal}");
-        }
     }
 
     #[test]
