@@ -1,6 +1,7 @@
 //! The transfer: from staging to the sink, file by file, each byte checked on its way.
 
 mod records;
+mod unseen;
 
 use std::sync::Arc;
 
@@ -13,19 +14,17 @@ use pgexport_api::report::Delivered;
 use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
-use self::records::Records;
-use crate::encode::{Batch, Payload};
+use self::unseen::{Chunk, Ended, Out};
 use crate::error::{Error, Result};
 use crate::export::expect;
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
 use crate::output::{
-    Crc64NvmeHasher, FileDigest, FileWriter, Framer, Packer, ParquetJoiner, Role, compressed, file_name,
-    media_type,
+    Crc64NvmeHasher, FileDigest, FileWriter, Framer, ParquetJoiner, Role, compressed, file_name, media_type,
 };
 use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::staging::{Body, Sidecar, Staging, Unseen};
+use crate::staging::{Body, Sidecar, Staging};
 use crate::store::{self, Store, Volumes};
 
 /// How many missing chunks a message names.
@@ -34,8 +33,9 @@ const NAMED: usize = 10;
 /// Delivers what a staged export left in its staging. It can be run again at any time: it then writes the same bytes, or
 /// finds them delivered.
 ///
-/// Files are transferred `parallelism` at a time, each in the memory of one [`FileWriter`]. When it fails or is cancelled, no
-/// upload stays open, and nothing is visible unless the commit had begun.
+/// Files are transferred `parallelism` at a time, each in the memory of one [`FileWriter`], and of what makes of a database's
+/// rows what the format wants. When it fails or is cancelled, no upload stays open, and nothing is visible unless the commit
+/// had begun.
 pub async fn run(
     order: &RunOrder,
     secrets: Arc<dyn Secrets>,
@@ -206,7 +206,7 @@ impl Transfer<'_> {
     async fn copy(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<Vec<(u32, u64)>> {
         let mut counted: Vec<_> = file.chunks.iter().map(|sidecar| (sidecar.chunk, sidecar.rows)).collect();
         if self.order.format.format_type == FormatType::Parquet && file.chunks.len() > 1 {
-            return self.join(file, writer).await.map(|()| counted);
+            return self.join(file, writer).await;
         }
         let mut framer = Framer::new(&self.order.format, file.dataset);
         self.frame(framer.head(), writer).await?;
@@ -219,8 +219,15 @@ impl Transfer<'_> {
                     self.chunk(sidecar, digest, &mut Cut::new(0, u64::MAX), writer).await?;
                 }
                 Body::Unseen(unseen) => {
-                    let made = self.unseen(sidecar, *unseen, file.dataset, &mut framer, writer).await;
-                    *rows = made.map_err(|error| error.with_chunk(sidecar.chunk))?;
+                    let chunk = Chunk { sidecar, unseen: *unseen, dataset: file.dataset };
+                    let mut cut = Cut::new(0, u64::MAX);
+                    let mut out = Out { framer: &mut framer, cut: &mut cut, writer: &mut *writer };
+                    let ended = self.unseen(chunk, Role::Whole, &mut out).await;
+                    let ended = ended.map_err(|error| error.with_chunk(sidecar.chunk))?;
+                    for left in ended.left {
+                        writer.write(left).await?;
+                    }
+                    *rows = ended.rows;
                 }
             }
         }
@@ -228,72 +235,45 @@ impl Transfer<'_> {
         Ok(counted)
     }
 
-    /// Makes of what the database wrote by itself what a worker would have written, and counts its rows.
-    async fn unseen(
-        &self,
-        sidecar: &Sidecar,
-        unseen: Unseen,
-        dataset: &PlannedDataset,
-        framer: &mut Framer,
-        writer: &mut FileWriter,
-    ) -> Result<u64> {
-        let mut body = self.staging.body(sidecar).await?;
-        let mut records = Records::new(&self.order.format);
-        let mut packer = Packer::new(&self.order.format, self.order.compression, dataset, Role::Part)?;
-        let mut bytes = 0;
-        while let Some(piece) = body.try_next().await? {
-            let piece: Bytes = piece;
-            if bytes == 0 && !piece.is_empty() {
-                self.frame(framer.joint(), writer).await?;
-            }
-            bytes += piece.len() as u64;
-            self.progress.read(0, piece.len() as u64);
-            let data = Payload::Bytes(records.push(piece)?);
-            for ready in packer.batch(Batch { rows: 0, data }).await? {
-                writer.write(ready).await?;
-            }
-        }
-        for left in packer.finish().await? {
-            writer.write(left).await?;
-        }
-        let rows = records.finish()?;
-        if rows % (1 << 32) != sidecar.rows {
-            let message = format!(
-                "{} holds {rows} rows in {} objects, and the database says that it has written {} (modulo 2^32)",
-                self.staging.uri(sidecar),
-                unseen.objects,
-                sidecar.rows
-            );
-            return Err(Error::new(Reason::ChecksumMismatch, message)
-                .with_hint("look for whoever else writes to the staging"));
-        }
-        if bytes != unseen.bytes {
-            // Rows are what counts; what the extension means by its bytes is not documented.
-            tracing::warn!(
-                chunk = sidecar.chunk,
-                bytes,
-                told = unseen.bytes,
-                "the database told of another number of bytes than it has written"
-            );
-        }
-        self.progress.read(rows, 0);
-        self.progress.chunk_transferred();
-        Ok(rows)
-    }
-
     /// Makes a Parquet file of those of several chunks.
-    async fn join(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<()> {
+    async fn join(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<Vec<(u32, u64)>> {
         let mut joiner = ParquetJoiner::default();
+        let mut counted = Vec::with_capacity(file.chunks.len());
         writer.write(ParquetJoiner::head()).await?;
         for sidecar in &file.chunks {
-            let Body::Written(digest) = &sidecar.body else {
-                return Err(Error::new(Reason::InternalError, "a database has written Parquet by itself"));
+            let joined = match &sidecar.body {
+                Body::Written(digest) => {
+                    let mut cut = Cut::row_groups(sidecar, digest);
+                    self.chunk(sidecar, digest, &mut cut, writer).await?;
+                    joiner.add(cut.kept, &cut.rest).map(|()| sidecar.rows)
+                }
+                Body::Unseen(unseen) => {
+                    let chunk = Chunk { sidecar, unseen: *unseen, dataset: file.dataset };
+                    self.join_unseen(chunk, &mut joiner, writer).await
+                }
             };
-            let mut cut = Cut::row_groups(sidecar, digest);
-            self.chunk(sidecar, digest, &mut cut, writer).await?;
-            joiner.add(cut.kept, &cut.rest).map_err(|error| error.with_chunk(sidecar.chunk))?;
+            counted.push((sidecar.chunk, joined.map_err(|error| error.with_chunk(sidecar.chunk))?));
         }
-        writer.write(joiner.tail()?).await
+        writer.write(joiner.tail()?).await?;
+        Ok(counted)
+    }
+
+    /// Makes row groups of what the database wrote by itself, and counts its rows.
+    async fn join_unseen(
+        &self,
+        chunk: Chunk<'_>,
+        joiner: &mut ParquetJoiner,
+        writer: &mut FileWriter,
+    ) -> Result<u64> {
+        let mut framer = Framer::new(&self.order.format, chunk.dataset);
+        let mut cut = Cut::new(ParquetJoiner::HEAD, u64::MAX);
+        let mut out = Out { framer: &mut framer, cut: &mut cut, writer: &mut *writer };
+        let Ended { rows, left, footer } = self.unseen(chunk, Role::Part, &mut out).await?;
+        let mut left = left.concat();
+        let footer = left.split_off(left.len().saturating_sub(footer));
+        writer.write(cut.piece(left.into())).await?;
+        joiner.add(cut.kept, &footer)?;
+        Ok(rows)
     }
 
     /// Writes what stands around bodies, as a member or frame of its own where these are compressed.

@@ -1,7 +1,7 @@
 //! How chunks reach the sink: directly, or by way of a staging.
 
 use super::{DatasetOrder, DeliveryPath, Input, NamedSink, Refusal, Target};
-use crate::job::{Consistency, DeliveryMode, FormatType, Layout, Strategy};
+use crate::job::{Consistency, DeliveryMode, Layout, Strategy};
 use crate::reason::Reason;
 use crate::sink::ExportSinkSpec;
 use crate::source::Method;
@@ -9,15 +9,6 @@ use crate::source::Method;
 /// Direct where one pod can stream each file from one chunk; otherwise by way of the source's staging.
 pub(super) fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<DeliveryPath, Refusal> {
     let job = input.job;
-    if input.source.method == Method::AuroraS3 && job.format.format_type == FormatType::Parquet {
-        let source = &job.source_ref.name;
-        return Err(Refusal::new(
-            Reason::InvalidSpec,
-            format!(
-                "format.type Parquet: ExportSource {source} has method AuroraS3, and the database writes text only: choose CSV, JSON or NDJSON, or name a source with method Copy"
-            ),
-        ));
-    }
     let joined = job.files.layout == Layout::Single
         && datasets
             .iter()
@@ -129,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_exports_by_itself_needs_a_bucket_and_writes_text() {
+    fn a_database_that_exports_by_itself_needs_a_bucket() {
         let order = resolved_by("AuroraS3", json!({}), Some(s3("staging"))).unwrap();
         assert!(matches!(order.delivery, DeliveryPath::Staged { .. }), "Auto is Staged");
         assert_eq!(order.cleanup().source, Some(order.source));
@@ -137,12 +128,6 @@ mod tests {
         let volume = json!({"volume": {"claimName": "claim"}});
         for (with, staging, reason, word) in [
             (json!({"delivery": {"mode": "Direct"}}), s3("staging"), Reason::InvalidSpec, "Staged or Auto"),
-            (
-                json!({"format": {"type": "Parquet"}}),
-                s3("staging"),
-                Reason::InvalidSpec,
-                "CSV, JSON or NDJSON",
-            ),
             (json!({}), volume, Reason::StagingRequired, "of type s3"),
         ] {
             let refusal = resolved_by("AuroraS3", with, Some(staging)).unwrap_err();

@@ -3,6 +3,7 @@
 use pgexport_api::job::{DEFAULT_MEMORY_LIMIT, ExportJobSpec};
 use pgexport_api::order::DeliveryPath;
 use pgexport_api::size::quantity_bytes;
+use pgexport_api::source::Method;
 use pgexport_engine::{Error, export};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ pub(crate) async fn print(
     };
     println!("  delivery  {delivery}");
     println!("  chunks    {}, {} at a time", plan.chunks.len(), order.parallelism);
-    print_memory(job);
+    print_memory(job, order.source.method);
     for (number, dataset) in plan.datasets.iter().enumerate() {
         println!("\ndata set {} ({:?})", dataset.name, dataset.strategy);
         if let Some(reason) = &dataset.reason {
@@ -45,8 +46,10 @@ pub(crate) async fn print(
 }
 
 /// The memory that a pod of the job needs, and whether it gets that.
-fn print_memory(job: &ExportJobSpec) {
-    let memory = export::Memory::of(&job.format, job.compression, job.chunking.parallelism, job.workers);
+fn print_memory(job: &ExportJobSpec, method: Method) {
+    // Where the database exports by itself, the one pod of the transfer encodes.
+    let workers = if method == Method::AuroraS3 { 1 } else { job.workers };
+    let memory = export::Memory::of(&job.format, job.compression, job.chunking.parallelism, workers);
     println!("  memory    {memory}");
     let resources = job.pod_template.as_ref().and_then(|template| template.resources.as_ref());
     let limit = match resources {

@@ -4,9 +4,9 @@ use bytes::Buf as _;
 
 use crate::decode::{Decoded, Malformed};
 
-const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+pub(super) const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, and the length of the header's extension.
-const HEADER: usize = SIGNATURE.len() + 4 + 4;
+pub(super) const HEADER: usize = SIGNATURE.len() + 4 + 4;
 /// A value of more bytes than this comes in parts where its column allows it, and a part has at most as many.
 const PART_BYTES: usize = 64 * 1024;
 

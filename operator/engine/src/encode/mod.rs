@@ -10,6 +10,7 @@ mod binary;
 mod csv;
 mod json;
 mod parquet;
+mod record;
 mod statement;
 
 pub use self::parquet::schema;
@@ -17,13 +18,15 @@ pub use batch::{Batch, Payload};
 pub use statement::{DatabaseStatement, copy_statement, database_statement, header_statement};
 
 use pgexport_api::job::{Format, FormatType};
+use pgexport_api::reason::Reason;
 
 use self::binary::{Reader, Rows as _};
 use self::csv::CsvRows;
 use self::json::{JsonRows, Layout};
 use self::parquet::ParquetRows;
-use crate::decode::Shape;
-use crate::error::Result;
+use self::record::Lines;
+use crate::decode::{Malformed, Shape};
+use crate::error::{Error, Result};
 use crate::plan::Column;
 
 /// Turns what the server sends into batches.
@@ -34,6 +37,56 @@ use crate::plan::Column;
 pub struct Encoder {
     reader: Reader,
     rows: Rows,
+}
+
+/// Turns what a database wrote by itself by [`database_statement`], where that is not the format's own text, into batches.
+#[derive(Debug)]
+pub struct RecordEncoder {
+    lines: Lines,
+    encoder: Encoder,
+    /// A piece in COPY's binary format.
+    data: Vec<u8>,
+}
+
+impl RecordEncoder {
+    /// An encoder for one body; `columns` and `shapes` are those of the query's result.
+    pub fn new(format: &Format, columns: &[Column], shapes: &[Option<Shape>]) -> Result<Self> {
+        let encoder = Encoder::new(format, columns, shapes)?;
+        Ok(Self { lines: Lines::new(shapes.len()), encoder, data: Vec::new() })
+    }
+
+    /// Takes a piece of the body, wherever it was cut, and gives the batches that are full.
+    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Batch>> {
+        self.data.clear();
+        self.lines.push(piece, &mut self.data).map_err(broken)?;
+        self.encode()
+    }
+
+    /// Takes the end of the body. Gives the last batches, and how many rows there were.
+    pub fn finish(mut self) -> Result<(Vec<Batch>, u64)> {
+        self.data.clear();
+        let rows = self.lines.finish(&mut self.data).map_err(broken)?;
+        let mut batches = self.encode()?;
+        batches.extend(self.encoder.finish()?);
+        Ok((batches, rows))
+    }
+
+    fn encode(&mut self) -> Result<Vec<Batch>> {
+        let mut batches = Vec::new();
+        let mut data = self.data.as_slice();
+        while !data.is_empty() {
+            batches.extend(self.encoder.push(&mut data)?);
+        }
+        Ok(batches)
+    }
+}
+
+/// What the database writes is whole: something has become of it since.
+fn broken(malformed: Malformed) -> Error {
+    Error::new(
+        Reason::ChecksumMismatch,
+        format!("what the database wrote is not whole any more: {malformed}"),
+    )
 }
 
 #[derive(Debug)]

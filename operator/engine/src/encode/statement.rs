@@ -12,15 +12,17 @@ pub fn copy_statement(query: &str, format: &Format, shapes: &[Option<Shape>]) ->
     if shapes.iter().all(Option::is_some) {
         return format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
     }
-    // The columns get names of ours: theirs may repeat.
+    let (names, values) = values(shapes, format);
+    format!("COPY (SELECT {values} FROM (\n{query}\n) q{names}) TO STDOUT (FORMAT binary)")
+}
+
+/// Names for a query's columns, and what is asked for of each. The names are ours: theirs may repeat.
+fn values(shapes: &[Option<Shape>], format: &Format) -> (String, String) {
     let names: Vec<_> = (1..=shapes.len()).map(|number| format!("c{number}")).collect();
     let values: Vec<_> =
         names.iter().zip(shapes).map(|(name, shape)| value(name, shape.as_ref(), format)).collect();
-    format!(
-        "COPY (SELECT {} FROM (\n{query}\n) q({})) TO STDOUT (FORMAT binary)",
-        values.join(", "),
-        names.join(", ")
-    )
+    let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
+    (list, values.join(", "))
 }
 
 fn value(name: &str, shape: Option<&Shape>, format: &Format) -> String {
@@ -35,8 +37,7 @@ fn value(name: &str, shape: Option<&Shape>, format: &Format) -> String {
     }
 }
 
-/// What a database is told that writes a query's rows to S3 by itself: the bytes are those that [`super::Encoder`] makes of
-/// what [`copy_statement`] sends, each row a line.
+/// What a database is told that writes a query's rows to S3 by itself, each as a line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseStatement {
     /// The query that is to be written.
@@ -45,13 +46,17 @@ pub struct DatabaseStatement {
     pub options: String,
 }
 
-/// The statement by which a database writes rows by itself; `None` for a format that it does not have.
+/// The statement by which a database writes rows by itself. Of CSV, JSON and NDJSON the bytes are those that
+/// [`super::Encoder`] makes of what [`copy_statement`] sends; of Parquet, [`super::RecordEncoder`] makes what it makes.
 ///
 /// JSON is written as CSV with characters around it that JSON does not have, so that nothing is quoted or escaped; COPY's
 /// text format would double backslashes. Line ends within a row, which only `json` values have, become spaces. `replace`
 /// takes rows that `translate` does not: that wants four times the memory.
+///
+/// For Parquet a row is the base64 of what `record_send` makes of it: of each value the bytes that COPY's binary format has.
+/// COPY's own could not be put together from several objects: the extension does not say where it begins a new one.
 #[must_use]
-pub fn database_statement(query: &str, format: &Format) -> Option<DatabaseStatement> {
+pub fn database_statement(query: &str, format: &Format, shapes: &[Option<Shape>]) -> DatabaseStatement {
     let (query, options) = match format.format_type {
         FormatType::Csv => (query.to_owned(), csv::options(format.csv.as_ref())),
         FormatType::Json | FormatType::Ndjson => (
@@ -60,10 +65,16 @@ pub fn database_statement(query: &str, format: &Format) -> Option<DatabaseStatem
             ),
             r"FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01'".to_owned(),
         ),
-        FormatType::Parquet => return None,
+        FormatType::Parquet => {
+            let (names, values) = values(shapes, format);
+            let query = format!(
+                "SELECT pg_catalog.encode(pg_catalog.record_send(ROW({values})), 'base64') FROM (\n{query}\n) q{names}"
+            );
+            (query, "FORMAT text".to_owned())
+        }
     };
     // Else it would be the session's, which a query can change.
-    Some(DatabaseStatement { query, options: format!("{options}, ENCODING 'UTF8'") })
+    DatabaseStatement { query, options: format!("{options}, ENCODING 'UTF8'") }
 }
 
 impl std::fmt::Debug for DatabaseStatement {
@@ -92,14 +103,22 @@ mod tests {
     use crate::decode::{Scalar, Shape};
 
     #[test]
-    fn a_database_writes_text_by_itself() {
+    fn a_database_writes_lines_by_itself() {
         let format = |format_type| Format { format_type, csv: None, parquet: None };
-        let csv = database_statement("SELECT 1", &format(FormatType::Csv)).unwrap();
+        let known = [Some(Shape::Scalar(Scalar::Int4)), None];
+        let csv = database_statement("SELECT 1", &format(FormatType::Csv), &known);
         assert_eq!((csv.query.as_str(), csv.options.as_str()), ("SELECT 1", "FORMAT csv, ENCODING 'UTF8'"));
-        let json = database_statement("SELECT 1 -- one", &format(FormatType::Json)).unwrap();
+        let json = database_statement("SELECT 1 -- one", &format(FormatType::Json), &known);
         assert!(json.query.ends_with("FROM (\nSELECT 1 -- one\n) q"), "{}", json.query);
         assert_eq!(json.options, r"FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01', ENCODING 'UTF8'");
-        assert!(database_statement("SELECT 1", &format(FormatType::Parquet)).is_none());
+        let parquet = database_statement("SELECT 1, 2 -- two", &format(FormatType::Parquet), &known);
+        assert_eq!(
+            parquet.query,
+            "SELECT pg_catalog.encode(pg_catalog.record_send(ROW(q.c1, CASE WHEN pg_catalog.num_nulls(q.c2) = 0 THEN pg_catalog.concat(q.c2) END)), 'base64') FROM (\nSELECT 1, 2 -- two\n) q(c1, c2)"
+        );
+        assert_eq!(parquet.options, "FORMAT text, ENCODING 'UTF8'");
+        let empty = database_statement("SELECT", &format(FormatType::Parquet), &[]);
+        assert!(empty.query.ends_with("ROW()), 'base64') FROM (\nSELECT\n) q"), "{}", empty.query);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgexport_api::reason::Reason;
 use pgexport_api::source::RunTable;
 use pgexport_failpoint as failpoint;
 use sha2::{Digest, Sha256};
@@ -145,14 +144,9 @@ impl Share<'_> {
 
     async fn chunk(&self, chunk: u32, connection: &mut Option<Exporter>) -> Result<()> {
         let order = &self.context.order;
-        let (planned, _) = self.plan.chunk(chunk)?;
+        let (planned, dataset) = self.plan.chunk(chunk)?;
         let query = plan::chunk_query(order, self.plan, planned)?;
-        let statement = database_statement(&query, &order.format).ok_or_else(|| {
-            Error::new(
-                Reason::InvalidSpec,
-                "method AuroraS3 writes CSV, JSON and NDJSON, and no other format",
-            )
-        })?;
+        let statement = database_statement(&query, &order.format, &dataset.shapes);
         let started = Timestamp::now();
         if let Some((key, uploaded)) = self.taken_over(chunk, &statement) {
             tracing::info!(chunk, "a former worker's export is complete; it is taken over");

@@ -10,5 +10,6 @@
 mod equality;
 mod odd;
 mod orphan;
+mod parquet;
 mod refusal;
 mod room;
