@@ -13,6 +13,10 @@ fn s3() -> Value {
     json!({"bucket": "acme", "region": "eu-west-1"})
 }
 
+fn http(url: &str) -> Value {
+    json!({"url": url, "signingSecretRef": {"name": "pager", "key": "key"}})
+}
+
 fn postgres() -> Value {
     json!({"host": "db", "database": "d", "user": "u", "passwordSecretRef": {"name": "s", "key": "k"}})
 }
@@ -91,12 +95,12 @@ async fn create_refuses_with_the_field_and_the_fix() {
         ("ExportJob", "j", with(json!({"deadlines": {"run": "999999999999999999h"}})), "deadlines.run"),
         ("ExportJob", "j", with(json!({"deadlines": {"start": "0s"}})), "deadlines.start"),
         ("ExportJob", "j", with(json!({"retry": {"backoff": {"max": "9000h"}}})), "backoff.max"),
-        ("ExportSink", "s", json!({}), "exactly one of s3 and volume"),
+        ("ExportSink", "s", json!({}), "exactly one of s3, volume and http"),
         (
             "ExportSink",
             "s",
             json!({"s3": s3(), "volume": {"claimName": "c"}}),
-            "exactly one of s3 and volume",
+            "exactly one of s3, volume and http",
         ),
         (
             "ExportSink",
@@ -105,6 +109,23 @@ async fn create_refuses_with_the_field_and_the_fix() {
             "end it with '/'",
         ),
         ("ExportSink", "s", json!({"volume": {"claimName": "c", "path": "../etc/"}}), "without '.' and '..'"),
+        (
+            "ExportSink",
+            "s",
+            json!({"s3": s3(), "http": http("https://pager")}),
+            "exactly one of s3, volume and http",
+        ),
+        ("ExportSink", "s", json!({"http": http("http://pager/")}), "set http.allowInsecure to true"),
+        ("ExportSink", "s", json!({"http": http("https://user:password@pager/")}), "spec.http.url"),
+        ("ExportSink", "s", json!({"http": http("ftp://pager/")}), "spec.http.url"),
+        ("ExportSink", "s", json!({"http": {"url": "https://pager"}}), "signingSecretRef"),
+        (
+            "ExportSink",
+            "s",
+            json!({"http": http("https://pager"), "allow": {"sources": ["db"]}}),
+            "allow: it is about deliveries",
+        ),
+        ("ExportJob", "j", with(json!({"onFailure": {"partialOutput": "Keep"}})), "notifySinkRef"),
         (
             "ExportSource",
             "s",
@@ -151,6 +172,7 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
         json!({"spec": {"parameters": [{"name": "p", "type": "int", "value": 2}]}}),
         json!({"spec": {"parameters": null}}),
         json!({"spec": {"podTemplate": {"priorityClassName": "high"}}}),
+        json!({"spec": {"onFailure": {"notifySinkRef": {"name": "pager"}}}}),
         json!({"spec": {"chunking": {"parallelism": 8}}}),
     ];
     for change in changes {
@@ -182,7 +204,7 @@ async fn an_export_job_is_immutable_and_sources_and_sinks_are_not() {
     sinks.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.expect("a sink may change");
     let change = json!({"spec": {"volume": {"claimName": "c"}}});
     let error = sinks.patch("open", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap_err();
-    assert!(error.to_string().contains("exactly one of s3 and volume"), "{error}");
+    assert!(error.to_string().contains("exactly one of s3, volume and http"), "{error}");
     let sources: Api<pgexport_api::ExportSource> = namespace.api();
     let change = json!({"spec": {"postgres": {"settings": {"work_mem": "64MB"}}}});
     sources

@@ -19,6 +19,8 @@ pub enum ConditionType {
     Failed,
     /// What the run has left is removed.
     CleanedUp,
+    /// The receiver of notifications was told that the run has failed.
+    Notified,
     /// kstatus: the object is as its spec wants it.
     Ready,
     /// kstatus: work is under way.
@@ -38,6 +40,7 @@ impl ConditionType {
             Self::Complete => "Complete",
             Self::Failed => "Failed",
             Self::CleanedUp => "CleanedUp",
+            Self::Notified => "Notified",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",

@@ -33,6 +33,14 @@ pub(crate) fn up_to_a_year(field: &str) -> serde_json::Value {
     })
 }
 
+/// The same of a wait for an answer.
+pub(crate) fn up_to_a_minute(field: &str) -> serde_json::Value {
+    serde_json::json!({
+        "rule": "duration(self) > duration('0s') && duration(self) <= duration('1m')",
+        "message": format!("{field}: more than 0s, at most 1m")
+    })
+}
+
 /// Reads a duration without ever panicking, as kube's own reader does when a number is too large: one object that was
 /// stored before the schema forbade it would end the operator each time that it is listed.
 pub(crate) fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -6,7 +6,7 @@ pub const OWNER_LABEL: &str = "pgexport.dev/owner";
 pub const OWNER_KIND_LABEL: &str = "pgexport.dev/owner-kind";
 /// The finalizer of an ExportJob that may have left something to clean up.
 pub const CLEANUP_FINALIZER: &str = "pgexport.dev/cleanup";
-/// The label with what a Job does: `export`, `transfer`, `cleanup` or `probe`.
+/// The label with what a Job does: `export`, `transfer`, `cleanup`, `notify` or `probe`.
 pub const ROLE_LABEL: &str = "pgexport.dev/role";
 /// The label with the number of the attempt or the probe.
 pub const ATTEMPT_LABEL: &str = "pgexport.dev/attempt";

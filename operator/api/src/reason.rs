@@ -85,6 +85,8 @@ reasons! {
     PartialOutputRemains = Environment, "remove what the message names, or let a lifecycle rule of the bucket do it; with s3:ListBucket, s3:GetObject, s3:DeleteObject and s3:ListBucketMultipartUploads pgexport does it";
     /// What the run has left could not be removed in time.
     CleanupGivenUp = Environment, "remove what the message names, or let a lifecycle rule of the bucket do it";
+    /// The receiver of notifications could not be told in time that the run has failed.
+    NotificationGivenUp = Environment, "look at the condition Ready of the ExportSink that spec.onFailure.notifySinkRef names";
     /// The ExportSink's `allow` does not admit the ExportJob.
     NotAllowed = Environment, "ask the owner of the ExportSink to extend spec.allow, or deliver elsewhere";
     /// Another ExportJob that has not ended delivers to the same location.
@@ -118,7 +120,7 @@ reasons! {
     /// The login may not read what the query reads.
     PermissionDenied = Environment, "grant SELECT to the source's user";
     /// The server's certificate is not trusted, or is for another host, or the server has no TLS.
-    TlsFailed = Environment, "check spec.postgres.tls of the ExportSource and the server's certificate";
+    TlsFailed = Environment, "check the server's certificate, and spec.postgres.tls of the ExportSource or spec.http.caSecretRef of the ExportSink";
     /// Nothing answers at the database's address.
     DatabaseUnreachable = Environment, "check host and port of the ExportSource, DNS, firewalls and NetworkPolicies";
     /// The server is older than PostgreSQL 14, or its encoding cannot be exported.
@@ -135,6 +137,10 @@ reasons! {
     AccessDenied = Environment, "grant s3:PutObject and s3:AbortMultipartUpload on the prefix (for staging also s3:GetObject and s3:ListBucket)";
     /// Nothing answers at the object store's address.
     StoreUnreachable = Environment, "check endpoint and region of the ExportSink, DNS, firewalls and NetworkPolicies";
+    /// Nothing answers at the address of an ExportSink of type http.
+    ReceiverUnreachable = Environment, "check spec.http.url of the ExportSink, DNS, firewalls and NetworkPolicies";
+    /// The receiver of a notification answers with anything but success.
+    ReceiverRefused = Environment, "see the receiver's log; check spec.http.url, and that it knows the signing key and the token of the ExportSink";
     /// The volume cannot be written.
     VolumeUnavailable = Environment, "check the claim, its access mode, free space, and that user 65532 may write the folder";
     /// The image of the worker pod cannot be pulled.

@@ -52,8 +52,15 @@ pub enum Outcome {
         #[serde(default)]
         capabilities: Vec<Capability>,
     },
+    /// A probe of a receiver of notifications.
+    ReceiverProbed,
     /// A cleanup.
     Cleaned(Cleaned),
+    /// A notification: its receiver has taken it.
+    Notified {
+        /// The status of its answer, from 200 to 299.
+        status: u16,
+    },
     /// It failed.
     Failed(Failure),
 }

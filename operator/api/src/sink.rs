@@ -1,15 +1,18 @@
 //! `ExportSink`: where to deliver.
 
 use std::collections::BTreeMap;
+use std::time::Duration as StdDuration;
 
+use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::source::{ProbeStatus, SecretRef};
+use crate::duration::{duration, read_duration, up_to_a_minute};
+use crate::source::{ProbeStatus, SecretKeyRef, SecretRef};
 
-/// Where to deliver: a customer's bucket, or a volume.
+/// Where to deliver: a customer's bucket, or a volume. Or whom to tell of runs that fail, by HTTP.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "pgexport.dev",
@@ -29,7 +32,8 @@ use crate::source::{ProbeStatus, SecretRef};
         priority = 1
     ),
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, so that the names of pods made for it stay valid"),
-    validation = Rule::new("has(self.spec.s3) != has(self.spec.volume)").message("spec: name exactly one of s3 and volume")
+    validation = Rule::new("[has(self.spec.s3), has(self.spec.volume), has(self.spec.http)].exists_one(given, given)").message("spec: name exactly one of s3, volume and http"),
+    validation = Rule::new("!has(self.spec.http) || !has(self.spec.allow)").message("allow: it is about deliveries, which an ExportSink of type http does not take: leave it out")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExportSinkSpec {
@@ -39,6 +43,10 @@ pub struct ExportSinkSpec {
     /// A folder of a PersistentVolumeClaim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
+    /// A receiver of notifications, as ExportJobs name it in `onFailure.notifySinkRef`. Nothing is delivered there: an ExportJob
+    /// that names such a sink in `sinkRef` is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
     /// The service account of pods that write to this sink, for ambient cloud credentials. Default: the namespace's
     /// `default`. No token of it is mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,6 +122,51 @@ pub struct Volume {
     pub path: String,
 }
 
+/// A receiver of notifications: a JSON document is sent to it by POST, signed in the manner of Standard Webhooks
+/// (<https://www.standardwebhooks.com>).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.url.startsWith('https://') || (has(self.allowInsecure) && self.allowInsecure)")
+    .message("http.url: begin it with https://, or set http.allowInsecure to true: the token and the message are sent in the clear then"))]
+pub struct Http {
+    /// Its URL, such as `https://hooks.example.com/pgexport`. Redirects are not followed.
+    #[schemars(
+        length(max = 2048),
+        regex(pattern = r"^https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-\x22$-~]*)?$")
+    )]
+    pub url: String,
+    /// The key that messages are signed with: `whsec_` and the base64 of 24 to 64 bytes. While it is changed, the old and the
+    /// new one, with a space between: then each message has both signatures.
+    pub signing_secret_ref: SecretKeyRef,
+    /// A token that is sent as `Authorization: Bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// The certificate authorities to trust, as PEM. Default: those of the operator's image (Mozilla's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// How long one try may take, up to the answer.
+    #[serde(default = "default_timeout", deserialize_with = "read_duration")]
+    #[schemars(schema_with = "duration", extend("x-kubernetes-validations" = [up_to_a_minute("http.timeout")]))]
+    pub timeout: Duration,
+    /// Whether the URL may begin with `http://`, without TLS.
+    #[serde(default)]
+    pub allow_insecure: bool,
+}
+
+fn default_timeout() -> Duration {
+    StdDuration::from_secs(10).into()
+}
+
+impl Http {
+    /// Scheme, host and port of the URL: what statuses and messages tell of it. Its path may be as good as a password.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        let host = self.url.find("://").map_or(0, |scheme| scheme + 3);
+        let end = self.url[host..].find('/').map_or(self.url.len(), |path| host + path);
+        &self.url[..end]
+    }
+}
+
 /// What was last observed of an `ExportSink`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -152,13 +205,32 @@ pub enum Capability {
 }
 
 impl ExportSinkSpec {
-    /// Where the sink delivers, as a URI: `s3://bucket/prefix`, or `volume://claim/path`.
+    /// Where the sink delivers, as a URI: `s3://bucket/prefix`, or `volume://claim/path`; of a receiver, `https://host:port`.
     #[must_use]
     pub fn location(&self) -> String {
-        match (&self.s3, &self.volume) {
-            (Some(s3), _) => format!("s3://{}/{}", s3.bucket, s3.prefix),
-            (None, Some(volume)) => format!("volume://{}/{}", volume.claim_name, volume.path),
-            (None, None) => String::new(),
+        match (&self.s3, &self.volume, &self.http) {
+            (Some(s3), ..) => format!("s3://{}/{}", s3.bucket, s3.prefix),
+            (None, Some(volume), _) => format!("volume://{}/{}", volume.claim_name, volume.path),
+            (None, None, Some(http)) => http.origin().to_owned(),
+            (None, None, None) => String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_is_told_of_without_its_path() {
+        let origin = |url: &str| {
+            let key = serde_json::json!({"name": "pager", "key": "key"});
+            let http: Http =
+                serde_json::from_value(serde_json::json!({"url": url, "signingSecretRef": key})).unwrap();
+            http.origin().to_owned()
+        };
+        assert_eq!(origin("https://hooks.example.com/T0/secret?x=1"), "https://hooks.example.com");
+        assert_eq!(origin("https://[::1]:8443/"), "https://[::1]:8443");
+        assert_eq!(origin("http://pager"), "http://pager");
     }
 }

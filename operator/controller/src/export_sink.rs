@@ -1,4 +1,5 @@
-//! Reconciles `ExportSinks`: a probe tries to write, and where the sink serves as staging, to read and to list.
+//! Reconciles `ExportSinks`: a probe tries to write, and where the sink serves as staging, to read and to list. A receiver of
+//! notifications is only connected to: nobody is told anything by a probe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use pgexport_api::ExportSink;
 use pgexport_api::naming::PROBE_REQUEST_ANNOTATION;
-use pgexport_api::order::{NamedSink, Order, Target, Task};
-use pgexport_api::sink::{ExportSinkSpec, ExportSinkStatus};
+use pgexport_api::order::{NamedReceiver, NamedSink, Order, Target, Task};
+use pgexport_api::sink::{ExportSinkSpec, ExportSinkStatus, Http};
 
 use crate::context::{Context, whole_seconds_now};
 use crate::error::ReconcileError;
@@ -32,9 +33,9 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
     if sink.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let Some(target) = target(&sink.spec) else {
+    let Some(kind) = Kind::of(&sink.spec) else {
         // The CRD refuses it; only a cluster whose CRD was replaced gets here.
-        tracing::warn!(namespace, sink = sink.name_any(), "the ExportSink names neither s3 nor volume");
+        tracing::warn!(namespace, sink = sink.name_any(), "the ExportSink names none of s3, volume and http");
         return Ok(Action::await_change());
     };
     let now = whole_seconds_now();
@@ -76,19 +77,44 @@ pub async fn reconcile(context: &Context, sink: Arc<ExportSink>) -> Result<Actio
     let rendering = Rendering {
         namespace: &namespace,
         owner: owner.clone(),
-        mounts: Mounts::default().with_target(&target, sink.spec.service_account_name.as_deref()),
-        order: Order::new(Task::ProbeSink(NamedSink { name: name.clone(), target, staging })),
+        mounts: kind.mounts(sink.spec.service_account_name.as_deref()),
+        order: Order::new(kind.probe(name.clone(), staging)),
         image: &context.image,
     };
     apply(context, &rendering, &decision.actions).await?;
     Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
 }
 
-fn target(spec: &ExportSinkSpec) -> Option<Target> {
-    match (&spec.s3, &spec.volume) {
-        (Some(s3), None) => Some(Target::S3(s3.clone())),
-        (None, Some(volume)) => Some(Target::Volume(volume.clone())),
-        _ => None,
+/// What a sink is for.
+enum Kind {
+    /// Files are delivered there.
+    Target(Target),
+    /// Failures are told there.
+    Receiver(Http),
+}
+
+impl Kind {
+    fn of(spec: &ExportSinkSpec) -> Option<Self> {
+        match (&spec.s3, &spec.volume, &spec.http) {
+            (Some(s3), None, None) => Some(Self::Target(Target::S3(s3.clone()))),
+            (None, Some(volume), None) => Some(Self::Target(Target::Volume(volume.clone()))),
+            (None, None, Some(http)) => Some(Self::Receiver(http.clone())),
+            _ => None,
+        }
+    }
+
+    fn mounts(&self, service_account: Option<&str>) -> Mounts {
+        match self {
+            Self::Target(target) => Mounts::default().with_target(target, service_account),
+            Self::Receiver(http) => Mounts::default().with_receiver(http, service_account),
+        }
+    }
+
+    fn probe(self, name: String, staging: bool) -> Task {
+        match self {
+            Self::Target(target) => Task::ProbeSink(NamedSink { name, target, staging }),
+            Self::Receiver(http) => Task::ProbeReceiver(NamedReceiver { name, http }),
+        }
     }
 }
 

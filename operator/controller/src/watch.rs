@@ -155,12 +155,14 @@ impl Queues {
         }
     }
 
-    /// An ExportSink was touched: `ExportJobs` that deliver or stage there may go on.
+    /// An ExportSink was touched: `ExportJobs` that deliver or stage there may go on, and failures may be told.
     pub fn sink(&self, stores: &Stores, sink: &DeserializeGuard<ExportSink>) {
         let _ = self.sinks.unbounded_send(ObjectRef::from_obj(sink));
         let Some(namespace) = sink.namespace() else { return };
         let name = sink.name_any();
-        let concerns = |job: &ExportJob| is_live(job) && stores.sinks_of(&namespace, job).contains(&name);
+        let concerns = |job: &ExportJob| {
+            (is_live(job) && stores.sinks_of(&namespace, job).contains(&name)) || is_told(job, &name)
+        };
         self.enqueue(&stores.jobs_where(&namespace, concerns));
     }
 
@@ -190,6 +192,14 @@ impl Queues {
 /// Whether it has not ended.
 fn is_live(job: &ExportJob) -> bool {
     !job.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_terminal)
+}
+
+/// Whether this ExportSink is told of its failure, or would be.
+fn is_told(job: &ExportJob, sink: &str) -> bool {
+    let names_it =
+        job.spec.on_failure.as_ref().is_some_and(|on_failure| on_failure.notify_sink_ref.name == sink);
+    let is_over = job.status.as_ref().and_then(|status| status.notification.as_ref());
+    names_it && is_over.is_none_or(|notification| notification.completion_time.is_none())
 }
 
 /// Whether it reads its database.

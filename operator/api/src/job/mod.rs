@@ -16,11 +16,12 @@ pub use dataset::{Dataset, Expect};
 pub use format::{Compression, Csv, Files, Format, FormatType, Layout, Parquet, ParquetCompression};
 pub use parameter::{Parameter, ParameterError, ParameterValue, ValueFrom, WindowEdge};
 pub use policy::{
-    Backoff, DEFAULT_MEMORY_LIMIT, Deadlines, Delivery, DeliveryMode, IfExists, PodTemplate, Retry,
+    Backoff, DEFAULT_MEMORY_LIMIT, Deadlines, Delivery, DeliveryMode, IfExists, OnFailure, PodTemplate, Retry,
 };
 pub use scheduled::{Scheduled, Window};
 pub use status::{
-    ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Output, Phase, Progress, StagingKept,
+    ChildJob, ChildKind, Cleanup, ExportJobStatus, Failures, LastError, Notification, Output, Phase,
+    Progress, StagingKept,
 };
 
 use kube::{CustomResource, KubeSchema};
@@ -111,6 +112,9 @@ pub struct ExportJobSpec {
     /// What happens when an attempt fails for a reason that may pass.
     #[serde(default)]
     pub retry: Retry,
+    /// What is done when the run ends as Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
     /// How long each part of the run may take.
     #[serde(default)]
     pub deadlines: Deadlines,

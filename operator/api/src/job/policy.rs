@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{duration, in_range, read_duration};
+use crate::source::ObjectRef;
 
 /// How files reach the sink.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -150,6 +151,15 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self { start: default_start(), run: default_run(), transfer: default_run() }
     }
+}
+
+/// What is done when the run ends as Failed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OnFailure {
+    /// An ExportSink of type http that is told of it, by a signed message; `status.notification` and the condition `Notified`
+    /// tell how that went. It is tried for an hour, and changes nothing about the run's end.
+    pub notify_sink_ref: ObjectRef,
 }
 
 /// The memory that a pod may use where neither `podTemplate.resources` nor the installation says otherwise.

@@ -24,7 +24,7 @@ pub struct ExportJobStatus {
     /// In a sentence: what happens now, or what went wrong and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Accepted, Exported, Delivered; Complete or Failed at the end, `CleanedUp` after it; Ready, Reconciling and Stalled as kstatus reads them.
+    /// Accepted, Exported, Delivered; Complete or Failed at the end, `CleanedUp` and `Notified` after it; Ready, Reconciling and Stalled as kstatus reads them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -93,6 +93,9 @@ pub struct ExportJobStatus {
     /// condition `CleanedUp` tells how it went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<Cleanup>,
+    /// The notification of `onFailure.notifySinkRef`, once the run has ended as Failed. The condition `Notified` tells how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<Notification>,
 }
 
 /// See [`ExportJobStatus::phase`].
@@ -236,6 +239,26 @@ pub struct Cleanup {
     pub staging_kept: Option<StagingKept>,
 }
 
+/// See [`ExportJobStatus::notification`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Notification {
+    /// The message's `webhook-id`, the same in each try: receivers know by it what they have got already.
+    pub id: String,
+    /// Since when it is due.
+    pub start_time: Time,
+    /// Attempts that were begun.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub attempts: u32,
+    /// When the next attempt begins; absent while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// When it was sent, or given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+}
+
 /// See [`Cleanup::staging_kept`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -281,4 +304,5 @@ pub enum ChildKind {
     Export,
     Transfer,
     Cleanup,
+    Notification,
 }

@@ -64,7 +64,7 @@ pub fn resolve_cleanup(input: &CleanupInput<'_>, part: CleanupPart) -> Result<Cl
 /// The sink, and the run's folder below its prefix, which may be another one by now.
 fn location(input: &CleanupInput<'_>, told: Told<'_>) -> Result<(NamedSink, String), Refusal> {
     let name = &input.job.sink_ref.name;
-    let target = delivery::target(name, input.sink.clone()?)?;
+    let target = delivery::target(name, input.sink.clone()?, Reason::SinkNotReady, "spec.sinkRef.name")?;
     let now = target.location();
     let found = match told.other_server(&now, &target) {
         Some(difference) => Err(difference),
@@ -98,7 +98,7 @@ fn staging(input: &CleanupInput<'_>, told: Told<'_>) -> Result<NamedSink, Refusa
         ));
     };
     let name = &reference.sink_ref.name;
-    let target = delivery::target(name, staging.clone()?)?;
+    let target = delivery::target(name, staging.clone()?, Reason::SinkNotReady, "spec.staging.sinkRef.name of the ExportSource")?;
     let found = match told.other_server(&target.location(), &target) {
         Some(difference) => Err(difference),
         None => below(told, target).map(|(target, prefix)| with_prefix(target, &prefix)),

@@ -68,7 +68,8 @@ pub(super) fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<D
         )
     })?;
     let name = reference.sink_ref.name.clone();
-    match target(&name, staging)? {
+    let field = format!("spec.staging.sinkRef.name of ExportSource {source}");
+    match target(&name, staging, Reason::StagingRequired, &field)? {
         Target::Volume(_) if input.source.method == Method::AuroraS3 => Err(Refusal::new(
             Reason::StagingRequired,
             format!(
@@ -83,14 +84,25 @@ pub(super) fn delivery(input: &Input<'_>, datasets: &[DatasetOrder]) -> Result<D
     }
 }
 
-/// The target of a sink.
-pub(super) fn target(name: &str, sink: &ExportSinkSpec) -> Result<Target, Refusal> {
-    match (&sink.s3, &sink.volume) {
-        (Some(s3), None) => Ok(Target::S3(s3.clone())),
-        (None, Some(volume)) => Ok(Target::Volume(volume.clone())),
+/// The target of a sink that this field names.
+pub(super) fn target(
+    name: &str,
+    sink: &ExportSinkSpec,
+    refused: Reason,
+    field: &str,
+) -> Result<Target, Refusal> {
+    match (&sink.s3, &sink.volume, &sink.http) {
+        (Some(s3), None, None) => Ok(Target::S3(s3.clone())),
+        (None, Some(volume), None) => Ok(Target::Volume(volume.clone())),
+        (None, None, Some(_)) => Err(Refusal::new(
+            refused,
+            format!(
+                "ExportSink {name} is of type http, which receives notifications only (spec.onFailure.notifySinkRef): name one of type s3 or volume in {field}"
+            ),
+        )),
         _ => Err(Refusal::new(
             Reason::InvalidSpec,
-            format!("ExportSink {name}: name exactly one of s3 and volume"),
+            format!("ExportSink {name}: name exactly one of s3, volume and http"),
         )),
     }
 }
@@ -101,6 +113,21 @@ mod tests {
 
     use super::super::fixture::{by_column, refuses, resolved, resolved_by, s3};
     use super::*;
+
+    #[test]
+    fn a_receiver_of_notifications_is_no_place_to_deliver_or_stage() {
+        let http =
+            json!({"http": {"url": "https://pager", "signingSecretRef": {"name": "pager", "key": "key"}}});
+        let refusal = resolved(json!({"workers": 2}), Some(http.clone())).unwrap_err();
+        assert_eq!(refusal.reason, Reason::StagingRequired);
+        for part in ["ExportSink staging is of type http", "spec.staging.sinkRef.name of ExportSource db"] {
+            assert!(refusal.message.contains(part), "{refusal}");
+        }
+        let sink: ExportSinkSpec = serde_json::from_value(http).unwrap();
+        let refusal =
+            target("pager", &sink, Reason::InvalidSpec, "spec.sinkRef.name of a new ExportJob").unwrap_err();
+        assert!(refusal.message.contains("s3 or volume in spec.sinkRef.name"), "{refusal}");
+    }
 
     #[test]
     fn auto_is_direct_where_one_pod_can_stream_each_file() {

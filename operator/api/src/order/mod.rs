@@ -8,13 +8,17 @@ mod delivery;
 mod fixture;
 mod format;
 mod location;
+mod message;
 mod moved;
 mod name;
+mod receiver;
 mod resolve;
 
 pub use cleanup::{CleanupInput, resolve_cleanup};
 pub use location::{LocationError, RunFacts, render_path};
+pub use message::{FailedRun, MESSAGE_VERSION, Message, MessageType, NotifyOrder};
 pub use moved::moved;
+pub use receiver::receiver;
 pub use resolve::{Input, Refusal, resolve};
 
 use jiff::Timestamp;
@@ -23,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::{
     Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue, Window,
 };
-use crate::sink::{S3, Volume};
+use crate::sink::{Http, S3, Volume};
 use crate::source::{Limits, Method, Postgres};
 
 /// The version of [`Order`] that this code writes and reads.
@@ -50,8 +54,12 @@ pub enum Task {
     ProbeSource(NamedSource),
     /// Try a sink.
     ProbeSink(NamedSink),
+    /// Try a receiver of notifications.
+    ProbeReceiver(NamedReceiver),
     /// Remove what a run that has ended has left.
     Cleanup(Box<CleanupOrder>),
+    /// Tell a receiver of a run that has failed.
+    Notify(Box<NotifyOrder>),
 }
 
 /// A run, resolved: every default filled in, every reference replaced by what it refers to.
@@ -181,6 +189,16 @@ pub struct NamedSink {
     /// Whether it serves as staging, which needs reading and listing too.
     #[serde(default)]
     pub staging: bool,
+}
+
+/// The name of an ExportSink of type http, and its receiver.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedReceiver {
+    /// The ExportSink's name.
+    pub name: String,
+    /// The receiver.
+    pub http: Http,
 }
 
 /// Where bytes go.

@@ -72,7 +72,8 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     };
     let path = render_path(&job.path, &facts)
         .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
-    let target = delivery::target(&job.sink_ref.name, input.sink)?;
+    let field = "spec.sinkRef.name of a new ExportJob";
+    let target = delivery::target(&job.sink_ref.name, input.sink, Reason::InvalidSpec, field)?;
     Ok(RunOrder {
         run: identity(input, attempt),
         source: named_source(&job.source_ref.name, input.source),

@@ -86,6 +86,7 @@ fn local_staging() -> ExportSinkSpec {
     ExportSinkSpec {
         s3: None,
         volume: Some(Volume { claim_name: LOCAL_STAGING.to_owned(), path: String::new() }),
+        http: None,
         service_account_name: None,
         allow: None,
     }

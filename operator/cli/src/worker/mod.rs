@@ -17,7 +17,7 @@ use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::secret::MountedSecrets;
 use pgexport_engine::store::Volumes;
-use pgexport_engine::{Error, cleanup, probe, transfer};
+use pgexport_engine::{Error, cleanup, notify, probe, transfer};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,8 @@ enum Subtask {
     Transfer,
     /// Remove what a run that has ended has left.
     Cleanup,
+    /// Tell a receiver that a run has failed.
+    Notify,
     /// Try an ExportSource or an ExportSink.
     Probe,
 }
@@ -135,6 +137,13 @@ async fn work(
         }
         (Subtask::Cleanup, Task::Cleanup(order)) => {
             cleanup::run(&order, secrets, &volumes, &cancel).await.map(Outcome::Cleaned)
+        }
+        (Subtask::Notify, Task::Notify(order)) => {
+            let status = notify::send(&order, secrets.as_ref(), &cancel).await?;
+            Ok(Outcome::Notified { status })
+        }
+        (Subtask::Probe, Task::ProbeReceiver(receiver)) => {
+            notify::probe(&receiver, secrets.as_ref()).await.map(|()| Outcome::ReceiverProbed)
         }
         (Subtask::Probe, Task::ProbeSource(source)) => probe::source::probe(&source, secrets).await.map(
             |probe::source::Probed { server, login_may, aurora_s3 }| Outcome::SourceProbed {

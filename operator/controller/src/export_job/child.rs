@@ -11,7 +11,7 @@ pub const MAX_RERUNS: u32 = 2;
 pub struct Child {
     /// What it does.
     pub kind: ChildKind,
-    /// The attempt to export; of a cleanup, its own number.
+    /// The attempt to export; of a cleanup and a notification, its own number.
     pub attempt: u32,
     /// The attempt to transfer; 0 for the others.
     pub transfer: u32,
@@ -38,6 +38,18 @@ impl Child {
         Self { kind: ChildKind::Cleanup, attempt: number, transfer: 0, rerun: 0 }
     }
 
+    /// An attempt to tell that the run has failed.
+    #[must_use]
+    pub const fn notification(number: u32) -> Self {
+        Self { kind: ChildKind::Notification, attempt: number, transfer: 0, rerun: 0 }
+    }
+
+    /// Whether a Job of this name tells that the run has failed: it touches nothing of what others work on.
+    #[must_use]
+    pub fn is_notification(job: &str, owner: &str, owner_uid: &str) -> bool {
+        job.strip_prefix(&prefix(owner, owner_uid)).is_some_and(|rest| rest.starts_with('n'))
+    }
+
     /// A rerun of it.
     #[must_use]
     pub const fn rerun(self, rerun: u32) -> Self {
@@ -52,16 +64,21 @@ impl Child {
     /// The Job's name. Pods of an Indexed Job have it in their host name, which admits no dot.
     #[must_use]
     pub fn name(self, owner: &str, owner_uid: &str) -> String {
-        let owner = owner.replace('.', "-");
-        let uid = naming::short_uid(owner_uid);
+        let prefix = prefix(owner, owner_uid);
         let number = match self.kind {
             ChildKind::Export => format!("e{}", self.attempt),
             ChildKind::Transfer => format!("t{}-{}", self.attempt, self.transfer),
             ChildKind::Cleanup => format!("c{}", self.attempt),
+            ChildKind::Notification => format!("n{}", self.attempt),
         };
         let rerun = if self.rerun == 0 { String::new() } else { format!("-r{}", self.rerun) };
-        format!("{owner}-{uid}-{number}{rerun}")
+        format!("{prefix}{number}{rerun}")
     }
+}
+
+/// What the names of an ExportJob's Jobs begin with.
+fn prefix(owner: &str, owner_uid: &str) -> String {
+    format!("{}-{}-", owner.replace('.', "-"), naming::short_uid(owner_uid))
 }
 
 #[cfg(test)]
@@ -74,6 +91,9 @@ mod tests {
         assert_eq!(Child::export(2).name("acme", uid), "acme-0b0c1d2e-e2");
         assert_eq!(Child::transfer(2, 3).name("acme", uid), "acme-0b0c1d2e-t2-3");
         assert_eq!(Child::cleanup(2).name("acme", uid), "acme-0b0c1d2e-c2");
+        assert_eq!(Child::notification(2).name("n", uid), "n-0b0c1d2e-n2");
+        assert!(Child::is_notification("n-0b0c1d2e-n2", "n", uid));
+        assert!(!Child::is_notification("n-0b0c1d2e-c2", "n", uid));
         assert_eq!(Child::export(1).rerun(1).name("acme.eu", uid), "acme-eu-0b0c1d2e-e1-r1");
     }
 

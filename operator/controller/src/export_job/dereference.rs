@@ -33,6 +33,8 @@ pub struct References {
     pub sink: Reference<ExportSink>,
     /// The ExportSink that the source names as staging, where it names one.
     pub staging: Option<Reference<ExportSink>>,
+    /// The ExportSink that is told when it fails, where one is named.
+    pub receiver: Option<Reference<ExportSink>>,
 }
 
 /// Follows the references of `job`.
@@ -53,7 +55,14 @@ pub async fn dereference(
         Some(name) => Some(find(client, &context.stores.sinks, namespace, &name, "ExportSink").await?),
         None => None,
     };
-    Ok(References { source, sink, staging })
+    let receiver = match &job.spec.on_failure {
+        Some(on_failure) => {
+            let name = &on_failure.notify_sink_ref.name;
+            Some(find(client, &context.stores.sinks, namespace, name, "ExportSink").await?)
+        }
+        None => None,
+    };
+    Ok(References { source, sink, staging, receiver })
 }
 
 async fn find<K>(

@@ -75,12 +75,25 @@ pub fn sink(name: &str, patch: &Value) -> ExportSink {
     serde_json::from_value(sink).unwrap()
 }
 
+/// A receiver of notifications, which `tell_pager` names.
+pub fn pager() -> ExportSink {
+    let http = json!({"url": "https://pager.example.com/pgexport", "signingSecretRef": {"name": "pager", "key": "key"},
+        "tokenSecretRef": {"name": "pager", "key": "token"}, "caSecretRef": {"name": "pager-ca", "key": "ca.crt"}});
+    sink("pager", &json!({"spec": {"s3": null, "http": http}}))
+}
+
+/// The patch of an ExportJob whose failure is told.
+pub fn tell_pager() -> Value {
+    json!({"onFailure": {"notifySinkRef": {"name": "pager"}}})
+}
+
 /// What the fixture's ExportJob refers to; all of it is ready.
 pub fn references() -> References {
     References {
         source: Reference::Found(Arc::new(source(&json!({})))),
         sink: Reference::Found(Arc::new(sink("acme", &json!({})))),
         staging: Some(Reference::Found(Arc::new(sink("staging", &json!({}))))),
+        receiver: Some(Reference::Found(Arc::new(pager()))),
     }
 }
 

@@ -6,7 +6,9 @@ pub mod child;
 pub mod decide;
 pub mod dereference;
 pub mod finalizer;
+pub mod notification;
 pub mod observe;
+pub mod receiver;
 pub mod render;
 pub mod status;
 pub mod validate;
@@ -28,7 +30,7 @@ use crate::event;
 use crate::job::apply::blocking;
 use crate::status::{Written, is_current};
 use decide::Subject;
-use render::{Rendering, Work};
+use render::{Rendering, Renderings, Work};
 use validate::Verdict;
 
 /// After a conflict, the watch brings the newer object; this is for when it does not.
@@ -68,6 +70,7 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     let mut observed = observe::observe(context, &namespace, &job, &prior, now).await?;
     let turn = observe::turn(context, &job, &references, &verdict.run, &prior).await?;
     observed.admission = turn.as_ref().map(|turn| turn.admission.clone());
+    observed.receiver = receiver::validate(&namespace, &job, &references);
     // decide (pure)
     let decision = decide::decide(&subject, &verdict, &observed, &prior, now);
     // status (client): before anything is done, so that nothing is done upon stale facts
@@ -96,13 +99,22 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     } else {
         verdict.run.as_ref().ok().map(Work::Run)
     };
-    let rendering = work.map(|work| Rendering {
+    let run = work.map(|work| Rendering {
         namespace: &namespace,
         owner: owner.clone(),
         spec: &job.spec,
         work,
         image: &context.image,
     });
-    apply::apply(context, &namespace, &job, rendering.as_ref(), &decision.actions).await?;
+    let notification = notification::Rendering::new(
+        &namespace,
+        &owner,
+        &subject,
+        &observed,
+        &decision.status,
+        &context.image,
+    );
+    let renderings = Renderings { run, notification };
+    apply::apply(context, &namespace, &job, &renderings, &decision.actions).await?;
     Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
 }

@@ -25,11 +25,8 @@ pub async fn observe(
     let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
     let expected = expected_jobs(&name, &uid, prior);
     let owned = owned_jobs(context, namespace, &uid, &expected).await?;
-    let runs: Vec<String> = current(prior)
-        .into_iter()
-        .flat_map(super::child::Child::runs)
-        .map(|run| run.name(&name, &uid))
-        .collect();
+    let runs: Vec<String> =
+        current(prior).flat_map(super::child::Child::runs).map(|run| run.name(&name, &uid)).collect();
     let mut jobs = Vec::with_capacity(owned.jobs.len());
     for owned in &owned.jobs {
         jobs.push(if runs.contains(&owned.name_any()) {
@@ -45,6 +42,7 @@ pub async fn observe(
         refused,
         image: context.image.image.clone(),
         admission: None,
+        receiver: None,
     })
 }
 

@@ -9,6 +9,7 @@ use pgexport_api::job::{ChildKind, ExportJobSpec};
 use pgexport_api::order::{CleanupOrder, CleanupPart, DeliveryPath, Order, Task};
 
 use super::child::Child;
+use super::notification;
 use super::validate::{Validated, ValidatedCleanup};
 use crate::job::order;
 use crate::job::pod::WorkerImage;
@@ -17,7 +18,7 @@ use crate::job::render::{self, Blueprint, Policy};
 /// How long one attempt to clean up may take, its pod's start included.
 pub const CLEANUP_DEADLINE: Duration = Duration::from_mins(5);
 
-/// What is the same for all Jobs of an ExportJob.
+/// What is the same for all Jobs of a run.
 #[derive(Clone, Debug)]
 pub struct Rendering<'a> {
     /// The ExportJob's namespace.
@@ -44,6 +45,46 @@ pub enum Work<'a> {
         /// What of it goes now.
         part: CleanupPart,
     },
+}
+
+/// What the Jobs of an ExportJob are made of. Only what is valid is decided to be created.
+#[derive(Clone, Debug)]
+pub struct Renderings<'a> {
+    /// Those of the run.
+    pub run: Option<Rendering<'a>>,
+    /// Those that tell of its failure, which need nothing of what the run needs.
+    pub notification: Option<notification::Rendering<'a>>,
+}
+
+impl Renderings<'_> {
+    /// The Job of `child`.
+    #[must_use]
+    pub fn job(&self, child: Child) -> Option<Job> {
+        match child.kind {
+            ChildKind::Notification => self.notification.as_ref().map(|rendering| rendering.job(child)),
+            _ => self.run.as_ref().map(|rendering| rendering.job(child)),
+        }
+    }
+
+    /// The ConfigMap of the Job of `child`, once the Job has a uid.
+    #[must_use]
+    pub fn config_map(&self, child: Child, job_uid: &str) -> Option<ConfigMap> {
+        match child.kind {
+            ChildKind::Notification => {
+                self.notification.as_ref().map(|rendering| rendering.config_map(child, job_uid))
+            }
+            _ => self.run.as_ref().map(|rendering| rendering.config_map(child, job_uid)),
+        }
+    }
+
+    /// What the worker of `child` is told.
+    #[must_use]
+    pub fn order(&self, child: Child) -> Option<Order> {
+        match child.kind {
+            ChildKind::Notification => self.notification.as_ref().map(notification::Rendering::order),
+            _ => self.run.as_ref().map(|rendering| rendering.order(child)),
+        }
+    }
 }
 
 impl Rendering<'_> {

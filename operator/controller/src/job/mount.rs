@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgexport_api::order::Target;
-use pgexport_api::sink::S3;
+use pgexport_api::sink::{Http, S3};
 use pgexport_api::source::Postgres;
 
 /// The keys of a Secret with credentials for S3.
@@ -45,6 +45,18 @@ impl Mounts {
             Target::Volume(volume) => {
                 self.claims.insert(volume.claim_name.clone());
             }
+        }
+        self.service_accounts.extend(service_account.map(str::to_owned));
+        self
+    }
+
+    /// Adds what telling this receiver takes.
+    #[must_use]
+    pub fn with_receiver(mut self, http: &Http, service_account: Option<&str>) -> Self {
+        let keys =
+            [Some(&http.signing_secret_ref), http.token_secret_ref.as_ref(), http.ca_secret_ref.as_ref()];
+        for key in keys.into_iter().flatten() {
+            self.add_key(&key.name, &key.key);
         }
         self.service_accounts.extend(service_account.map(str::to_owned));
         self

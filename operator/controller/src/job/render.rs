@@ -31,6 +31,8 @@ pub enum Role {
     Transfer,
     /// Removes what a run has left.
     Cleanup,
+    /// Tells a receiver that a run has failed.
+    Notify,
     /// Tries a source or a sink.
     Probe,
 }
@@ -43,6 +45,7 @@ impl Role {
             Self::Export => "export",
             Self::Transfer => "transfer",
             Self::Cleanup => "cleanup",
+            Self::Notify => "notify",
             Self::Probe => "probe",
         }
     }
@@ -62,6 +65,8 @@ pub enum Policy {
     Transfer,
     /// One worker whose work is idempotent, and which the controller makes anew.
     Cleanup,
+    /// One try, which the controller makes anew.
+    Notify,
     /// One try.
     Probe,
 }
@@ -72,6 +77,7 @@ impl Policy {
             Self::StagedExport { .. } | Self::DirectExport => Role::Export,
             Self::Transfer => Role::Transfer,
             Self::Cleanup => Role::Cleanup,
+            Self::Notify => Role::Notify,
             Self::Probe => Role::Probe,
         }
     }
@@ -130,7 +136,7 @@ pub fn job(blueprint: &Blueprint<'_>) -> Job {
     let streams = match blueprint.policy {
         Policy::StagedExport { workers } => Some(("Staged", workers)),
         Policy::DirectExport => Some(("Direct", 1)),
-        Policy::Transfer | Policy::Cleanup | Policy::Probe => None,
+        Policy::Transfer | Policy::Cleanup | Policy::Notify | Policy::Probe => None,
     };
     if let Some((delivery, workers)) = streams {
         annotations.insert(DELIVERY_ANNOTATION.to_owned(), delivery.to_owned());
@@ -204,7 +210,7 @@ fn completions(policy: Policy) -> JobSpec {
         Policy::StagedExport { workers } => indexed(workers, EXPORT_BACKOFF_LIMIT),
         Policy::DirectExport => indexed(1, 0),
         Policy::Transfer => single(TRANSFER_BACKOFF_LIMIT),
-        Policy::Cleanup | Policy::Probe => single(0),
+        Policy::Cleanup | Policy::Notify | Policy::Probe => single(0),
     }
 }
 
@@ -234,6 +240,6 @@ fn failure_policy(policy: Policy) -> Option<PodFailurePolicy> {
             Some(PodFailurePolicy { rules: vec![fail, ignore] })
         }
         Policy::DirectExport => Some(PodFailurePolicy { rules: vec![fail] }),
-        Policy::Cleanup | Policy::Probe => None,
+        Policy::Cleanup | Policy::Notify | Policy::Probe => None,
     }
 }

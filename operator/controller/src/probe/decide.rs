@@ -243,6 +243,7 @@ impl Draft<'_> {
                     };
                     self.succeeded(probe, can);
                 }
+                Some(Outcome::ReceiverProbed) => self.succeeded(probe, "it can be reached"),
                 _ => self.failed(
                     probe,
                     &failure::failure(Reason::WorkerLost, format!("Job {name} ended without a report")),

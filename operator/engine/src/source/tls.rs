@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use pgexport_api::reason::Reason;
-use pgexport_api::source::{Postgres, SecretKeyRef, TlsMode};
+use pgexport_api::source::{Postgres, TlsMode};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::authority;
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
@@ -24,11 +25,11 @@ pub(super) fn config(postgres: &Postgres, secrets: &dyn Secrets) -> Result<Clien
         })?;
     let tls = &postgres.tls;
     Ok(match tls.mode {
-        TlsMode::VerifyFull => {
-            builder.with_root_certificates(roots(tls.ca_secret_ref.as_ref(), secrets)?).with_no_client_auth()
-        }
+        TlsMode::VerifyFull => builder
+            .with_root_certificates(authority::roots(tls.ca_secret_ref.as_ref(), secrets)?)
+            .with_no_client_auth(),
         TlsMode::VerifyCA => {
-            let roots = roots(tls.ca_secret_ref.as_ref(), secrets)?;
+            let roots = authority::roots(tls.ca_secret_ref.as_ref(), secrets)?;
             let verifier = LenientVerifier { provider, roots: Some(roots) };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
@@ -38,28 +39,6 @@ pub(super) fn config(postgres: &Postgres, secrets: &dyn Secrets) -> Result<Clien
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
     })
-}
-
-/// The authorities in the Secret, or Mozilla's.
-fn roots(reference: Option<&SecretKeyRef>, secrets: &dyn Secrets) -> Result<RootCertStore> {
-    let Some(SecretKeyRef { name, key }) = reference else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let invalid = |why: &str| {
-        Error::new(Reason::SecretInvalid, format!("key {key} of Secret {name} {why}")).with_hint(
-            "put the certificates of the authorities that sign the server's certificate there, as PEM",
-        )
-    };
-    let pem = secrets.read(name, key)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.bytes()) {
-        let certificate = certificate.map_err(|_| invalid("is not PEM"))?;
-        roots.add(certificate).map_err(|_| invalid("holds a certificate that cannot be read"))?;
-    }
-    if roots.is_empty() {
-        return Err(invalid("holds no PEM certificate"));
-    }
-    Ok(roots)
 }
 
 /// Checks less than `VerifyFull`, as the user chose: the chain without the host's name (`VerifyCA`), or nothing (`Require`).

@@ -44,13 +44,13 @@ pub fn clean_up(draft: &mut Draft<'_>) {
         return;
     }
     if draft.status.cleanup.is_none() && has_left_nothing(draft) {
-        draft.act(Action::Release);
+        draft.release();
         return;
     }
     let cleanup = draft.status.cleanup.clone().unwrap_or_else(|| due(draft));
     draft.status.cleanup = Some(cleanup.clone());
     if cleanup.completion_time.is_some() {
-        draft.act(Action::Release);
+        draft.release();
         return;
     }
     let deadline = deadline(draft, &cleanup);
@@ -217,10 +217,7 @@ fn failed(draft: &mut Draft<'_>, cleanup: Cleanup, job: &JobFacts, failure: &Fai
 /// When it is given up.
 fn deadline(draft: &Draft<'_>, cleanup: &Cleanup) -> Timestamp {
     let Some(deleted) = draft.subject.deleting else { return after(cleanup.start_time.0, BUDGET) };
-    // Kubernetes admits nothing new to a namespace that is being deleted.
-    let is_namespace_going =
-        draft.observed.refused.as_ref().is_some_and(|said| said.contains("is being terminated"));
-    if is_namespace_going {
+    if draft.is_namespace_going() {
         return deleted;
     }
     let is_orphan =
@@ -267,5 +264,5 @@ fn complete(draft: &mut Draft<'_>, cleanup: Cleanup) {
         staging_kept: None,
         ..cleanup
     });
-    draft.act(Action::Release);
+    draft.release();
 }

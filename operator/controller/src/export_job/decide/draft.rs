@@ -9,7 +9,7 @@ use pgexport_api::job::{ChildJob, ChildKind, Failures, LastError, Progress};
 use pgexport_api::report::Failure;
 use pgexport_api::{ExportJobStatus, Phase, Reason};
 
-use super::{Action, Decision, Observed, Subject, supervise};
+use super::{Action, Decision, Observed, Subject, notify, supervise};
 use crate::event::Notice;
 use crate::export_job::admission::Database;
 use crate::export_job::child::Child;
@@ -185,15 +185,46 @@ impl<'a> Draft<'a> {
     /// Deletes Jobs that would still go on, all but one.
     pub fn stop_all_but(&mut self, name: Option<&str>) {
         let observed = self.observed;
-        for job in observed.jobs.iter().filter(|job| job.is_live() && Some(job.name.as_str()) != name) {
+        let others = |job: &&JobFacts| job.is_live() && Some(job.name.as_str()) != name;
+        let doomed: Vec<_> =
+            observed.jobs.iter().filter(others).filter(|job| !self.is_notification(job)).collect();
+        self.stop(&doomed);
+    }
+
+    /// Deletes the Job that tells of the failure, if it would still go on.
+    pub fn stop_notification(&mut self) {
+        let observed = self.observed;
+        let told = |job: &&JobFacts| job.is_live() && self.is_notification(job);
+        let doomed: Vec<_> = observed.jobs.iter().filter(told).collect();
+        self.stop(&doomed);
+    }
+
+    fn stop(&mut self, jobs: &[&JobFacts]) {
+        for job in jobs {
             self.act(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() });
         }
     }
 
-    /// Whether no Job runs on, but perhaps one.
+    /// Whether no Job runs on, but perhaps one. What tells of a failure works on nothing that others work on.
     pub fn has_settled_but(&self, name: Option<&str>) -> bool {
         let mut others = self.observed.jobs.iter().filter(|job| Some(job.name.as_str()) != name);
-        others.all(|job| job.has_settled(self.now))
+        others.all(|job| job.has_settled(self.now) || self.is_notification(job))
+    }
+
+    fn is_notification(&self, job: &JobFacts) -> bool {
+        Child::is_notification(&job.name, self.subject.name, self.subject.uid)
+    }
+
+    /// Whether its namespace is being deleted: Kubernetes admits nothing new to it then.
+    pub fn is_namespace_going(&self) -> bool {
+        self.observed.refused.as_ref().is_some_and(|said| said.contains("is being terminated"))
+    }
+
+    /// Removes the finalizer, once nothing needs it any more.
+    pub fn release(&mut self) {
+        if notify::is_over(&self.status) {
+            self.act(Action::Release);
+        }
     }
 
     /// Whether nothing of former attempts runs on. Never two live Jobs of a kind: what they have left ends first.
@@ -323,7 +354,7 @@ impl<'a> Draft<'a> {
 /// The number of an attempt, as it is counted for its kind.
 pub fn number(child: Child) -> u32 {
     match child.kind {
-        ChildKind::Export | ChildKind::Cleanup => child.attempt,
+        ChildKind::Export | ChildKind::Cleanup | ChildKind::Notification => child.attempt,
         ChildKind::Transfer => child.transfer,
     }
 }

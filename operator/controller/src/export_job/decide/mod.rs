@@ -8,6 +8,7 @@ mod cancel;
 mod cleanup;
 mod draft;
 mod failed;
+mod notify;
 mod pending;
 mod progress;
 mod retention;
@@ -26,6 +27,7 @@ use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
 use super::admission::Admission;
 use super::child::Child;
+use super::receiver::Receiver;
 use super::validate::Verdict;
 use crate::event::Notice;
 use crate::job::fact::JobFacts;
@@ -67,6 +69,8 @@ pub struct Observed {
     pub image: String,
     /// Whether its turn has come, where nothing else keeps it from beginning an attempt.
     pub admission: Option<Admission>,
+    /// Whom a failure is told, or why nobody can be told, where the ExportJob names somebody.
+    pub receiver: Option<Result<Receiver, Refusal>>,
 }
 
 /// What is to be done at the API server. All of it is idempotent.
@@ -129,7 +133,7 @@ impl Observed {
 /// The names of Jobs whose absence must be certain, before it is decided.
 #[must_use]
 pub fn expected_jobs(name: &str, uid: &str, prior: &ExportJobStatus) -> Vec<String> {
-    let mut names: Vec<String> = current(prior).map(|child| child.name(name, uid)).into_iter().collect();
+    let mut names: Vec<String> = current(prior).map(|child| child.name(name, uid)).collect();
     if names.is_empty() {
         return names;
     }
@@ -144,15 +148,17 @@ pub fn expected_jobs(name: &str, uid: &str, prior: &ExportJobStatus) -> Vec<Stri
     names
 }
 
-/// The Job whose turn it is.
-#[must_use]
-pub fn current(prior: &ExportJobStatus) -> Option<Child> {
-    match prior.phase? {
-        Phase::Exporting => Some(Child::export(prior.attempts)),
-        Phase::Transferring => Some(Child::transfer(prior.attempts, prior.transfer_attempts)),
-        Phase::Pending | Phase::Queued | Phase::Suspended => None,
-        Phase::Succeeded | Phase::Failed | Phase::Cancelled => cleanup::under_way(prior.cleanup.as_ref()),
-    }
+/// The Jobs whose turn it is: the run's one, and at the end the one that cleans up and the one that tells of a failure.
+pub fn current(prior: &ExportJobStatus) -> impl Iterator<Item = Child> {
+    let (first, second) = match prior.phase {
+        Some(Phase::Exporting) => (Some(Child::export(prior.attempts)), None),
+        Some(Phase::Transferring) => (Some(Child::transfer(prior.attempts, prior.transfer_attempts)), None),
+        None | Some(Phase::Pending | Phase::Queued | Phase::Suspended) => (None, None),
+        Some(Phase::Succeeded | Phase::Failed | Phase::Cancelled) => {
+            (cleanup::under_way(prior.cleanup.as_ref()), notify::under_way(prior.notification.as_ref()))
+        }
+    };
+    first.into_iter().chain(second)
 }
 
 /// What a Job that cleans up is to remove now.
@@ -172,6 +178,7 @@ pub fn decide(
 ) -> Decision {
     let mut draft = Draft::new(subject, verdict, observed, prior, now);
     go_on(&mut draft);
+    notify::notify(&mut draft);
     if draft.status.phase.is_some_and(Phase::is_terminal) {
         cleanup::clean_up(&mut draft);
     }

@@ -26,7 +26,7 @@ pub fn under_way(before: Option<&Progress>, kind: ChildKind, job: &JobFacts) -> 
             progress.chunks_transferred = progress.chunks_transferred.max(done(counters.chunks_transferred));
             50 + share(progress.chunks_transferred, progress.chunks, 49)
         }
-        ChildKind::Cleanup => progress.percent,
+        ChildKind::Cleanup | ChildKind::Notification => progress.percent,
     };
     progress.percent = progress.percent.max(percent);
     progress.size = human_bytes(progress.bytes);

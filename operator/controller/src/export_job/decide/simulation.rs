@@ -16,7 +16,8 @@ use serde_json::json;
 
 use super::*;
 use crate::export_job::dereference::Reference;
-use crate::export_job::fixture::{UID, created, direct, job, references, source};
+use crate::export_job::fixture::{UID, created, direct, job, references, source, tell_pager};
+use crate::export_job::receiver;
 use crate::job::fact::JobState;
 use crate::job::fixture::fresh;
 use child::happen;
@@ -89,6 +90,8 @@ struct World {
     /// What the Jobs that clean up were made for.
     parts: BTreeMap<String, CleanupPart>,
     left: Left,
+    /// Whether its failure was told.
+    told: bool,
 }
 
 /// What the runs of its attempts have left.
@@ -115,6 +118,7 @@ impl World {
             retention,
             parts: BTreeMap::new(),
             left: Left::default(),
+            told: false,
         }
     }
 
@@ -124,6 +128,9 @@ impl World {
         let source = source(&json!({"spec": {"staging": {"retention": retention}}}));
         references.source =
             if self.references { Reference::Found(Arc::new(source)) } else { Reference::Missing };
+        if !self.references {
+            references.receiver = Some(Reference::Missing);
+        }
         let verdict = Verdict::of("exports", &self.job, &references, status, &[]);
         let subject = Subject {
             name: "acme-findings",
@@ -138,6 +145,7 @@ impl World {
         let observed = Observed {
             jobs: self.jobs.values().cloned().collect(),
             admission: Some(Admission::Admitted),
+            receiver: receiver::validate("exports", &self.job, &references),
             ..Observed::default()
         };
         decide(&subject, &verdict, &observed, status, self.now)
@@ -156,22 +164,26 @@ impl World {
             refreshed.conditions.clone_from(&decision.status.conditions);
             refreshed.cleanup.clone_from(&decision.status.cleanup);
             refreshed.jobs.clone_from(&decision.status.jobs);
+            refreshed.notification.clone_from(&decision.status.notification);
             prop_assert_eq!(&decision.status, &refreshed, "an end is the end");
             let is_clean = before.cleanup.as_ref().is_some_and(|cleanup| cleanup.completion_time.is_some());
-            prop_assert!(!is_clean || decision.events.is_empty(), "told after all was over");
+            let is_told = notify::is_over(&before);
+            prop_assert!(!(is_clean && is_told) || decision.events.is_empty(), "told after all was over");
             let only_cleans = decision.actions.iter().all(|action| match action {
-                Action::EnsureJob(child) | Action::EnsureOrder { child, .. } => {
-                    child.kind == ChildKind::Cleanup && !is_clean
-                }
+                Action::EnsureJob(child) | Action::EnsureOrder { child, .. } => match child.kind {
+                    ChildKind::Cleanup => !is_clean,
+                    ChildKind::Notification => !is_told && before.phase == Some(Phase::Failed),
+                    ChildKind::Export | ChildKind::Transfer => false,
+                },
                 Action::DeleteJob { .. } | Action::Release => true,
-                Action::Guard => false,
+                Action::Guard => !is_told,
             });
             prop_assert!(only_cleans, "an end begins something: {:?}", decision.actions);
         }
-        let begins = decision
-            .actions
-            .iter()
-            .any(|action| matches!(action, Action::EnsureJob(child) if child.kind != ChildKind::Cleanup));
+        let begins = decision.actions.iter().any(|action| {
+            let works = [ChildKind::Export, ChildKind::Transfer];
+            matches!(action, Action::EnsureJob(child) if works.contains(&child.kind))
+        });
         prop_assert!(
             !begins || self.guarded || decision.actions.contains(&Action::Guard),
             "a Job without a finalizer"
@@ -200,6 +212,8 @@ impl World {
         prop_assert!(live("-0b0c1d2e-e") <= 1, "two live exports");
         prop_assert!(live("-0b0c1d2e-t") <= 1, "two live transfers");
         prop_assert!(live("-0b0c1d2e-c") <= 1, "two live cleanups");
+        prop_assert!(live("-0b0c1d2e-n") <= 1, "two live notifications");
+        prop_assert!(!(self.told && acts) || live("-0b0c1d2e-n") == 0, "it is told again");
         let unsettled = |kind: &str| {
             self.jobs.values().filter(|job| job.name.contains(kind) && !job.has_settled(self.now)).count()
         };
@@ -228,6 +242,7 @@ impl World {
                         ChildKind::Export if direct => self.left.at_location = true,
                         ChildKind::Export => self.left.staged = true,
                         ChildKind::Transfer => self.left.at_location = true,
+                        ChildKind::Notification => prop_assert!(!self.told, "it is told again"),
                     }
                     self.made.push(name.clone());
                     self.jobs.insert(name, fresh);
@@ -280,8 +295,10 @@ impl World {
     }
 
     fn newest(&mut self) -> Option<&mut JobFacts> {
-        let name = self.made.last()?;
-        self.jobs.get_mut(name).filter(|job| job.state == JobState::Active)
+        let is_active =
+            |name: &&String| self.jobs.get(*name).is_some_and(|job| job.state == JobState::Active);
+        let name = self.made.iter().rev().find(is_active)?;
+        self.jobs.get_mut(name)
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -318,6 +335,7 @@ impl World {
         let Some(name) = self.newest().map(|job| job.name.clone()) else { return };
         let is_cleaned = matches!(step, Step::Completes { .. }) && self.parts.contains_key(&name);
         let cleaned = if is_cleaned { self.clean(&name) } else { Cleaned::default() };
+        self.told |= matches!(step, Step::Completes { with_report: true }) && name.contains("-0b0c1d2e-n");
         if let Some(job) = self.newest() {
             happen(job, step, now, cleaned);
         }
@@ -331,6 +349,9 @@ impl World {
             if self.is_over() {
                 let is_cleaned = is_true(&self.status.conditions, ConditionType::CleanedUp);
                 prop_assert!(!is_cleaned || self.left == Left::default(), "left: {:?}", self.left);
+                let is_told = is_true(&self.status.conditions, ConditionType::Notified);
+                prop_assert!(!is_told || self.told, "nobody was told");
+                prop_assert!(!is_told || self.status.phase == Some(Phase::Failed), "it has not failed");
                 return Ok(());
             }
             let hangs = self.deleting.is_some() && self.now > begun + SignedDuration::from_mins(30);
@@ -361,6 +382,7 @@ proptest! {
     #[test]
     fn every_history_keeps_the_invariants_and_ends(
         is_direct in any::<bool>(),
+        tells in any::<bool>(),
         limit in 0_u32..4,
         retention in prop_oneof![Just(0_u32), 1_u32..30, 1_u32..20_000],
         deletes_at_once in any::<bool>(),
@@ -369,6 +391,7 @@ proptest! {
     ) {
         let mut spec = if is_direct { direct() } else { job(&json!({})) };
         spec.spec.retry.limit = limit;
+        spec.spec.on_failure = job(&tell_pager()).spec.on_failure.filter(|_| tells);
         let mut world = World::new(spec, retention, deletes_at_once);
         for step in history {
             world.step(step)?;

@@ -177,6 +177,7 @@ pub fn doing(kind: ChildKind) -> (ConditionType, &'static str) {
         ChildKind::Export => (ConditionType::Exported, "Exporting"),
         ChildKind::Transfer => (ConditionType::Delivered, "Transferring"),
         ChildKind::Cleanup => (ConditionType::CleanedUp, "CleaningUp"),
+        ChildKind::Notification => (ConditionType::Notified, "Notifying"),
     }
 }
 
@@ -320,7 +321,9 @@ fn deadline_field(draft: &Draft<'_>, kind: ChildKind) -> String {
     let deadlines = &draft.subject.spec.deadlines;
     let (field, deadline) = match kind {
         ChildKind::Export => ("run", deadlines.run),
-        ChildKind::Transfer | ChildKind::Cleanup => ("transfer", deadlines.transfer),
+        ChildKind::Transfer | ChildKind::Cleanup | ChildKind::Notification => {
+            ("transfer", deadlines.transfer)
+        }
     };
     let deadline = human_duration(signed(deadline.into()));
     format!("spec.deadlines.{field} ({deadline}) after {}", draft.start_field())

@@ -13,15 +13,14 @@ use crate::job::fact::JobState;
 /// Whether the ExportJob is to pause now. What has ended well by then is taken note of first.
 pub fn is_due(draft: &Draft<'_>) -> bool {
     let is_wanted = is_wanted(draft);
-    let ended_well =
-        current(draft.prior).into_iter().flat_map(crate::export_job::child::Child::runs).any(|run| {
-            let name = draft.name(run);
-            draft
-                .observed
-                .jobs
-                .iter()
-                .any(|job| job.name == name && job.state == JobState::Complete && job.success().is_some())
-        });
+    let ended_well = current(draft.prior).flat_map(crate::export_job::child::Child::runs).any(|run| {
+        let name = draft.name(run);
+        draft
+            .observed
+            .jobs
+            .iter()
+            .any(|job| job.name == name && job.state == JobState::Complete && job.success().is_some())
+    });
     is_wanted && !ended_well
 }
 

@@ -2,6 +2,7 @@
 
 mod end;
 mod failed;
+mod notify;
 mod pending;
 mod retention;
 mod start;
@@ -18,6 +19,7 @@ use serde_json::json;
 use super::*;
 use crate::export_job::dereference::{Reference, References};
 use crate::export_job::fixture::{UID, at, created, direct, job, references, sink};
+use crate::export_job::receiver;
 use crate::job::fact::{ContainerState, Ended, JobState, PodFacts};
 use crate::job::failure::failure;
 use crate::job::fixture::{fresh, pod};
@@ -77,6 +79,7 @@ impl Story {
             refused: self.refused.clone(),
             image: self.image.clone(),
             admission: Some(self.admission.clone()),
+            receiver: receiver::validate("exports", &self.job, &self.references),
         };
         let decision = decide(&subject, &verdict, &observed, &self.status, self.now);
         self.status = decision.status.clone();

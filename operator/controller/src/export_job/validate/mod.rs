@@ -129,7 +129,8 @@ fn sink<'a>(namespace: &str, job: &ExportJob, references: &'a References) -> Res
     found(&references.sink, "ExportSink", name, namespace, field, Reason::SinkNotReady)
 }
 
-fn found<'a, K>(
+/// The object that a field names, or why there is none.
+pub(super) fn found<'a, K>(
     reference: &'a Reference<K>,
     kind: &str,
     name: &str,

@@ -34,7 +34,9 @@ pub fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) 
         Step::PodIsDisrupted => job.pods.iter_mut().for_each(|pod| pod.disrupted = true),
         Step::Completes { with_report } => {
             job.state = JobState::Complete;
-            let outcome = if job.name.contains("-0b0c1d2e-c") {
+            let outcome = if job.name.contains("-0b0c1d2e-n") {
+                Outcome::Notified { status: 204 }
+            } else if job.name.contains("-0b0c1d2e-c") {
                 Outcome::Cleaned(cleaned)
             } else if job.name.contains("-0b0c1d2e-e") && !job.direct {
                 exported(now)
