@@ -63,8 +63,8 @@ impl Received {
     /// The value of a header; its name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        headers.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next_back()
+        let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
     /// Whether its signature holds, as Standard Webhooks define it, by this key alone.
@@ -196,8 +196,8 @@ async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Received> {
     }
 }
 
-/// TLS by a certificate for this address, and the authority that has signed it.
-fn acceptor(address: IpAddr) -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send + Sync>> {
+/// TLS by a certificate for this address, and the authority that has signed it, as PEM.
+pub fn acceptor(address: IpAddr) -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send + Sync>> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];

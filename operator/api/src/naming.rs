@@ -26,6 +26,8 @@ pub const RESTORED_LABEL: &str = "velero.io/restore-name";
 pub const ORDER_PATH: &str = "/etc/pgexport/order.json";
 /// Where Secrets are mounted, each in a folder of its name.
 pub const SECRETS_PATH: &str = "/var/run/pgexport/secrets";
+/// Where ConfigMaps are mounted, each in a folder of its name.
+pub const CONFIG_MAPS_PATH: &str = "/var/run/pgexport/config-maps";
 /// Where PersistentVolumeClaims are mounted, each in a folder of its name.
 pub const VOLUMES_PATH: &str = "/var/run/pgexport/volumes";
 /// Where a worker writes its report.

@@ -99,7 +99,7 @@ reasons! {
     WindowNotSettled = Environment, "end the transaction that the message tells of, or wait for it; let window.settleDelay of the ExportSchedule be longer than transactions last";
     /// The login is a superuser, or may run programs or read or write files of the server.
     PrivilegedLogin = Environment, "use a login that may only read, or set spec.allowPrivilegedLogin of the ExportSource";
-    /// An object that the ExportJob, ExportSource or ExportSink names does not exist.
+    /// An object that the ExportJob, ExportSource or ExportSink names does not exist, or a ConfigMap lacks the key.
     ReferenceNotFound = Environment, "create the object, or correct its name";
     /// The ExportSource is not Ready.
     SourceNotReady = Environment, "see the ExportSource's Ready condition";
@@ -111,8 +111,8 @@ reasons! {
     IdentityConflict = Environment, "use one service account for all of them, or a Secret for all but one";
     /// A Secret, or a key in it, is missing.
     SecretNotFound = Environment, "create the Secret with the key that the message names";
-    /// A Secret's key holds something unusable, such as a certificate that is not PEM.
-    SecretInvalid = Environment, "correct the Secret's key that the message names";
+    /// A Secret's or ConfigMap's key holds something unusable, such as a certificate that is not PEM.
+    SecretInvalid = Environment, "correct the key that the message names";
     /// The database refuses the login.
     AuthenticationFailed = Environment, "check user and password of the ExportSource, and the server's pg_hba.conf";
     /// The database does not exist.

@@ -162,8 +162,14 @@ pub struct DeclaredParameter {
 /// One PostgreSQL instance, one database, one login.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.tls) || !has(self.tls.mode) || !(self.tls.mode in ['Disable', 'Require']) || !has(self.tls.caSecretRef)")
-    .message("tls.caSecretRef is used only by tls.mode VerifyFull or VerifyCA: remove it, or choose one of these modes"))]
+#[x_kube(
+    validation = Rule::new("!has(self.tls) || !has(self.tls.mode) || !(self.tls.mode in ['Disable', 'Require']) || !(has(self.tls.caSecretRef) || has(self.tls.caConfigMapRef))")
+        .message("tls.caSecretRef and tls.caConfigMapRef are used only by tls.mode VerifyFull or VerifyCA: remove them, or choose one of these modes"),
+    validation = Rule::new("has(self.passwordSecretRef) != has(self.iamAuth)")
+        .message("postgres: name exactly one of passwordSecretRef and iamAuth"),
+    validation = Rule::new("!has(self.iamAuth) || !has(self.tls) || !has(self.tls.mode) || self.tls.mode != 'Disable'")
+        .message("tls.mode Disable does not go with iamAuth, whose tokens a server takes over TLS only: choose VerifyFull"),
+)]
 pub struct Postgres {
     /// Host name or address of one instance. Never a balancing endpoint: snapshots belong to one instance.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_-]+$"))]
@@ -179,7 +185,12 @@ pub struct Postgres {
     #[schemars(length(min = 1, max = 63))]
     pub user: String,
     /// The login's password.
-    pub password_secret_ref: SecretKeyRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+    /// IAM database authentication of Amazon Aurora and RDS, instead of a password: each connection logs in by a token that the
+    /// worker signs as the AWS identity of its service account. Takes TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iam_auth: Option<IamAuth>,
     /// How the connection is protected.
     #[serde(default)]
     pub tls: Tls,
@@ -195,6 +206,36 @@ fn default_port() -> u16 {
     5432
 }
 
+/// IAM database authentication.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IamAuth {
+    /// Region of the database, such as `eu-west-1`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9-]+$"))]
+    pub region: String,
+}
+
+/// How to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login<'a> {
+    /// By a password.
+    Password(&'a SecretKeyRef),
+    /// By a token that is signed for each connection.
+    Iam(&'a IamAuth),
+}
+
+impl Postgres {
+    /// How to log in; `None` where none or several ways are named, which the CRD's rules refuse.
+    #[must_use]
+    pub const fn login(&self) -> Option<Login<'_>> {
+        match (&self.password_secret_ref, &self.iam_auth) {
+            (Some(password), None) => Some(Login::Password(password)),
+            (None, Some(iam)) => Some(Login::Iam(iam)),
+            _ => None,
+        }
+    }
+}
+
 /// One key of a Secret in the same namespace.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -203,6 +244,18 @@ pub struct SecretKeyRef {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Key in the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// One key of a ConfigMap in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the ConfigMap.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
@@ -226,8 +279,10 @@ pub struct ObjectRef {
 }
 
 /// How the connection to PostgreSQL is protected.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.caSecretRef) && has(self.caConfigMapRef))")
+    .message("tls: name at most one of caSecretRef and caConfigMapRef"))]
 pub struct Tls {
     /// As libpq's `sslmode`: VerifyFull (`verify-full`) checks the certificate and the host's name in it, VerifyCA the
     /// certificate only, Require encrypts without a check, Disable does not encrypt.
@@ -236,6 +291,9 @@ pub struct Tls {
     /// The certificate authorities to trust, as PEM. Default: those of the operator's image (Mozilla's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
+    /// The same from a ConfigMap, as authorities are no secret: the bundle of Amazon RDS, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<ConfigMapKeyRef>,
 }
 
 /// See [`Tls::mode`].

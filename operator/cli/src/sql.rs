@@ -178,7 +178,8 @@ fn database(place: &Place) -> Result<Database, SqlError> {
     let mut admin = MemorySecrets::default();
     admin.insert(ADMIN, PASSWORD, Secret::new(password.into_encoded_bytes()));
     postgres.user.clone_from(user);
-    postgres.password_secret_ref = SecretKeyRef { name: ADMIN.to_owned(), key: PASSWORD.to_owned() };
+    postgres.password_secret_ref = Some(SecretKeyRef { name: ADMIN.to_owned(), key: PASSWORD.to_owned() });
+    postgres.iam_auth = None;
     Ok(Database { postgres, login, secrets: Arc::new(WithAdmin { admin, others: source_secrets }) })
 }
 
@@ -209,5 +210,9 @@ impl<S: Secrets> Secrets for WithAdmin<S> {
             Some(secret) => Ok(Some(secret)),
             None => self.others.find(name, key),
         }
+    }
+
+    fn find_in_config_map(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.others.find_in_config_map(name, key)
     }
 }

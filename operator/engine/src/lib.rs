@@ -6,6 +6,7 @@
 //! Workers in a cluster and `pgexport run` on a laptop are two fronts of this one engine. It knows no Kubernetes client.
 
 mod authority;
+mod aws;
 
 pub mod aurora;
 pub mod cleanup;

@@ -1,9 +1,9 @@
-//! Where Secrets come from: mounted folders in a pod, the manifests or the environment under `pgexport run`. They are read
+//! Where Secrets and ConfigMaps come from: mounted folders in a pod, the manifests or the environment under `pgexport run`. They are read
 //! at each connect, so that a rotated Secret needs no restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgexport_api::reason::Reason;
 
@@ -38,6 +38,9 @@ pub trait Secrets: fmt::Debug + Send + Sync {
     /// The value, or `None` where the Secret or the key is missing.
     fn find(&self, name: &str, key: &str) -> Result<Option<Secret>>;
 
+    /// The value of a ConfigMap's key, or `None` where the ConfigMap or the key is missing.
+    fn find_in_config_map(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>>;
+
     /// The value; a missing one is [`Reason::SecretNotFound`].
     fn read(&self, name: &str, key: &str) -> Result<Secret> {
         self.find(name, key)?.ok_or_else(|| {
@@ -56,47 +59,69 @@ pub trait Secrets: fmt::Debug + Send + Sync {
     }
 }
 
-/// Secrets that the kubelet mounted, each in a folder of its name.
+/// Secrets and ConfigMaps that the kubelet mounted, each in a folder of its name.
 #[derive(Debug)]
 pub struct MountedSecrets {
-    root: PathBuf,
+    secrets: PathBuf,
+    config_maps: PathBuf,
 }
 
 impl MountedSecrets {
-    /// Secrets below `root`.
+    /// Secrets below one folder, ConfigMaps below another one.
     #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    pub fn new(secrets: impl Into<PathBuf>, config_maps: impl Into<PathBuf>) -> Self {
+        Self { secrets: secrets.into(), config_maps: config_maps.into() }
+    }
+}
+
+/// What a file holds; `None` where there is none.
+fn file(kind: &str, root: &Path, name: &str, key: &str) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(root.join(name).join(key)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new(
+            Reason::SecretInvalid,
+            format!("key {key} of {kind} {name} cannot be read: {error}"),
+        )
+        .with_source(error)),
     }
 }
 
 impl Secrets for MountedSecrets {
     fn find(&self, name: &str, key: &str) -> Result<Option<Secret>> {
-        match std::fs::read(self.root.join(name).join(key)) {
-            Ok(bytes) => Ok(Some(Secret::new(bytes))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new(
-                Reason::SecretInvalid,
-                format!("key {key} of Secret {name} cannot be read: {error}"),
-            )
-            .with_source(error)),
-        }
+        Ok(file("Secret", &self.secrets, name, key)?.map(Secret::new))
+    }
+
+    fn find_in_config_map(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        file("ConfigMap", &self.config_maps, name, key)
     }
 }
 
-/// Secrets in memory, by name and key.
+/// Secrets and ConfigMaps in memory, by name and key.
 #[derive(Debug, Default)]
-pub struct MemorySecrets(BTreeMap<(String, String), Secret>);
+pub struct MemorySecrets {
+    secrets: BTreeMap<(String, String), Secret>,
+    config_maps: BTreeMap<(String, String), Vec<u8>>,
+}
 
 impl MemorySecrets {
     /// Adds or replaces a value.
     pub fn insert(&mut self, name: impl Into<String>, key: impl Into<String>, value: Secret) {
-        self.0.insert((name.into(), key.into()), value);
+        self.secrets.insert((name.into(), key.into()), value);
+    }
+
+    /// Adds or replaces a value of a ConfigMap.
+    pub fn insert_config(&mut self, name: impl Into<String>, key: impl Into<String>, value: Vec<u8>) {
+        self.config_maps.insert((name.into(), key.into()), value);
     }
 }
 
 impl Secrets for MemorySecrets {
     fn find(&self, name: &str, key: &str) -> Result<Option<Secret>> {
-        Ok(self.0.get(&(name.to_owned(), key.to_owned())).cloned())
+        Ok(self.secrets.get(&(name.to_owned(), key.to_owned())).cloned())
+    }
+
+    fn find_in_config_map(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.config_maps.get(&(name.to_owned(), key.to_owned())).cloned())
     }
 }

@@ -98,7 +98,12 @@ fn staging(input: &CleanupInput<'_>, told: Told<'_>) -> Result<NamedSink, Refusa
         ));
     };
     let name = &reference.sink_ref.name;
-    let target = delivery::target(name, staging.clone()?, Reason::SinkNotReady, "spec.staging.sinkRef.name of the ExportSource")?;
+    let target = delivery::target(
+        name,
+        staging.clone()?,
+        Reason::SinkNotReady,
+        "spec.staging.sinkRef.name of the ExportSource",
+    )?;
     let found = match told.other_server(&target.location(), &target) {
         Some(difference) => Err(difference),
         None => below(told, target).map(|(target, prefix)| with_prefix(target, &prefix)),

@@ -8,6 +8,7 @@ mod delivery;
 mod fixture;
 mod format;
 mod location;
+mod login;
 mod message;
 mod moved;
 mod name;

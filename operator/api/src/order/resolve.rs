@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     DatasetOrder, NamedSink, NamedSource, ParameterOrder, RunFacts, RunIdentity, RunOrder, boundary,
-    delivery, format, name, render_path,
+    delivery, format, login, name, render_path,
 };
 use crate::job::{DatasetChunking, ExportJobSpec, Strategy};
 use crate::reason::Reason;
@@ -61,6 +61,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let datasets = datasets(input)?;
     name::check_names(job)?;
     format::check_format(job)?;
+    login::check_login(&job.source_ref.name, &input.source.postgres)?;
     let parameters = parameters(input)?;
     boundary::check_allowed(job, &datasets, input.sink, &parameters)?;
     let facts = RunFacts {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use pgexport_api::job::ExportJobSpec;
 use pgexport_api::sink::ExportSinkSpec;
 use pgexport_api::source::ExportSourceSpec;
@@ -26,7 +26,7 @@ pub(crate) enum ManifestError {
     Invalid { file: String, kind: String, name: String, message: String },
     /// A document of another kind.
     #[error(
-        "{file}: {kind} is not a kind that `pgexport run` knows; it takes ExportJob, ExportSource, ExportSink and Secret"
+        "{file}: {kind} is not a kind that `pgexport run` knows; it takes ExportJob, ExportSource, ExportSink, Secret and ConfigMap"
     )]
     UnknownKind { file: String, kind: String },
     /// Two documents of the same kind and name.
@@ -52,6 +52,7 @@ pub(crate) struct Manifests {
     sources: Vec<Named<ExportSourceSpec>>,
     sinks: Vec<Named<ExportSinkSpec>>,
     secrets: Vec<Named<Secret>>,
+    config_maps: Vec<Named<ConfigMap>>,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +138,14 @@ impl Manifests {
             .map(|secret| (secret.name.as_str(), &secret.object))
     }
 
+    /// The ConfigMaps of a namespace.
+    pub(crate) fn config_maps(&self, namespace: &str) -> impl Iterator<Item = (&str, &ConfigMap)> {
+        self.config_maps
+            .iter()
+            .filter(move |config_map| config_map.namespace == namespace)
+            .map(|config_map| (config_map.name.as_str(), &config_map.object))
+    }
+
     fn add(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| ManifestError::Syntax { file: file.to_owned(), message: error.to_string() })?;
@@ -155,6 +164,7 @@ impl Manifests {
             "ExportJob" => push(&mut self.jobs, &at, "ExportJob", namespace, spec(&at, document)?),
             "ExportSource" => push(&mut self.sources, &at, "ExportSource", namespace, spec(&at, document)?),
             "ExportSink" => push(&mut self.sinks, &at, "ExportSink", namespace, spec(&at, document)?),
+            "ConfigMap" => push(&mut self.config_maps, &at, "ConfigMap", namespace, strict(&at, document)?),
             "Secret" => push(&mut self.secrets, &at, "Secret", namespace, strict(&at, document)?),
             // What `kubectl kustomize` brings along.
             "Namespace" | "Kustomization" => Ok(()),
@@ -263,12 +273,13 @@ mod tests {
     #[test]
     fn documents_are_found_by_kind_and_name() {
         let manifests = read(&format!(
-            "{SINK}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: b}}\n"
+            "{SINK}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: b}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{a: b}}\n"
         ))
         .unwrap();
         assert!(manifests.sink("default", "out").is_some());
         assert!(manifests.sink("other", "out").is_none());
         assert_eq!(manifests.secrets("default").count(), 1);
+        assert_eq!(manifests.config_maps("default").count(), 1);
     }
 
     #[test]

@@ -122,12 +122,17 @@ fn volumes(
     Ok((Volumes::folders(mapped), Some(folder)))
 }
 
-/// Secrets of the manifests first, then those of the environment.
+/// ConfigMaps and Secrets of the manifests first, then Secrets of the environment.
 pub(crate) fn secrets(manifests: &Manifests, namespace: &str) -> WithEnvironment {
     let mut memory = MemorySecrets::default();
     for (name, secret) in manifests.secrets(namespace) {
         for (key, value) in values(secret) {
             memory.insert(name, key, Secret::new(value));
+        }
+    }
+    for (name, config_map) in manifests.config_maps(namespace) {
+        for (key, value) in config_map.data.iter().flatten() {
+            memory.insert_config(name, key, value.clone().into_bytes());
         }
     }
     WithEnvironment(memory)
@@ -151,6 +156,10 @@ impl Secrets for WithEnvironment {
             return Ok(Some(secret));
         }
         Ok(std::env::var_os(variable(name, key)).map(|value| Secret::new(value.into_encoded_bytes())))
+    }
+
+    fn find_in_config_map(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.0.find_in_config_map(name, key)
     }
 }
 

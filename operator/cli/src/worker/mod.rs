@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{Subcommand, ValueHint};
 use pgexport_api::exit;
-use pgexport_api::naming::{ORDER_PATH, SECRETS_PATH, TERMINATION_PATH, VOLUMES_PATH};
+use pgexport_api::naming::{CONFIG_MAPS_PATH, ORDER_PATH, SECRETS_PATH, TERMINATION_PATH, VOLUMES_PATH};
 use pgexport_api::order::{ORDER_VERSION, Order, Task};
 use pgexport_api::reason::Reason;
 use pgexport_api::report::{Failure, Outcome, Report};
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Folder with a folder for each Secret.
     #[arg(long, global = true, default_value = SECRETS_PATH, value_hint = ValueHint::DirPath)]
     secrets: PathBuf,
+    /// Folder with a folder for each ConfigMap.
+    #[arg(long, global = true, default_value = CONFIG_MAPS_PATH, value_hint = ValueHint::DirPath)]
+    config_maps: PathBuf,
     /// Folder with a folder for each PersistentVolumeClaim.
     #[arg(long, global = true, default_value = VOLUMES_PATH, value_hint = ValueHint::DirPath)]
     volumes: PathBuf,
@@ -126,7 +129,7 @@ async fn work(
     progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Result<Outcome, Error> {
-    let secrets = Arc::new(MountedSecrets::new(&args.secrets));
+    let secrets = Arc::new(MountedSecrets::new(&args.secrets, &args.config_maps));
     let volumes = Volumes::mounted(&args.volumes);
     match (args.task, order.task) {
         (Subtask::Export { index }, Task::Run(order)) => {

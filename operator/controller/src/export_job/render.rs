@@ -172,7 +172,7 @@ impl Rendering<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export_job::fixture::{direct, job, references, sink};
+    use crate::export_job::fixture::{direct, job, references, sink, source};
     use crate::export_job::validate::{validate, validate_cleanup};
     use kube::Resource;
     use pgexport_api::{ExportJob, ExportJobStatus};
@@ -218,7 +218,7 @@ mod tests {
         let cleanup = validate_cleanup("exports", job, references, &status, &[]).unwrap();
         let work = match child.kind {
             ChildKind::Cleanup => Work::Cleanup { validated: &cleanup, part: CleanupPart::Everything },
-            ChildKind::Export | ChildKind::Transfer => Work::Run(&run),
+            _ => Work::Run(&run),
         };
         let rendering = Rendering {
             namespace: "exports",
@@ -259,6 +259,29 @@ mod tests {
             "transfer_job",
             rendered(&job(&json!({})), &references(), Child::transfer(2, 1).rerun(1)).0
         );
+    }
+
+    #[test]
+    fn authorities_may_stand_in_a_config_map_that_may_be_missing() {
+        let patch = json!({"spec": {"serviceAccountName": "reader", "postgres": {
+            "passwordSecretRef": null, "iamAuth": {"region": "eu-west-1"},
+            "tls": {"caSecretRef": null, "caConfigMapRef": {"name": "rds-ca", "key": "bundle.pem"}}}}});
+        let references = super::super::dereference::References {
+            source: super::super::dereference::Reference::Found(Arc::new(source(&patch))),
+            ..references()
+        };
+        let (pod, order) = rendered(&job(&json!({})), &references, Child::export(1));
+        let pod = pod.spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod.service_account_name.as_deref(), Some("reader"));
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let volumes = serde_json::to_value(&pod.volumes).unwrap();
+        let mounted = json!({"name": "config-map-0", "configMap": {"name": "rds-ca", "optional": true,
+            "items": [{"key": "bundle.pem", "path": "bundle.pem"}]}});
+        assert!(volumes.as_array().unwrap().contains(&mounted), "{volumes:#}");
+        assert!(!volumes.to_string().contains("findings-db"), "{volumes:#}");
+        let mounts = serde_json::to_value(&pod.containers[0].volume_mounts).unwrap();
+        assert!(mounts.to_string().contains("/var/run/pgexport/config-maps/rds-ca"), "{mounts:#}");
+        assert!(order.data.unwrap()[order::ORDER_KEY].contains("\"iamAuth\":{\"region\":\"eu-west-1\"}"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgexport_api::order::Target;
 use pgexport_api::sink::{Http, S3};
-use pgexport_api::source::Postgres;
+use pgexport_api::source::{ConfigMapKeyRef, Postgres};
 
 /// The keys of a Secret with credentials for S3.
 const S3_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
@@ -14,6 +14,8 @@ const S3_KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S
 pub struct Mounts {
     /// Keys of Secrets, by the Secret's name.
     pub secrets: BTreeMap<String, BTreeSet<String>>,
+    /// Keys of `ConfigMaps`, by the ConfigMap's name.
+    pub config_maps: BTreeMap<String, BTreeSet<String>>,
     /// Names of `PersistentVolumeClaims`.
     pub claims: BTreeSet<String>,
     /// The service accounts that are named; a pod has room for one.
@@ -24,7 +26,12 @@ impl Mounts {
     /// Adds what reading this database takes.
     #[must_use]
     pub fn with_source(mut self, postgres: &Postgres, service_account: Option<&str>) -> Self {
-        self.add_key(&postgres.password_secret_ref.name, &postgres.password_secret_ref.key);
+        if let Some(password) = &postgres.password_secret_ref {
+            self.add_key(&password.name, &password.key);
+        }
+        if let Some(ConfigMapKeyRef { name, key }) = &postgres.tls.ca_config_map_ref {
+            self.config_maps.entry(name.clone()).or_default().insert(key.clone());
+        }
         if let Some(authority) = &postgres.tls.ca_secret_ref {
             self.add_key(&authority.name, &authority.key);
         }

@@ -1,6 +1,6 @@
 //! The worker pod: Restricted by construction, without a Kubernetes token, mounting what its order names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
@@ -207,11 +207,21 @@ fn volumes(config_map: &str, mounts: &Mounts) -> (Vec<Volume>, Vec<VolumeMount>)
                 // The worker names what is missing; the kubelet would only let the pod wait.
                 optional: Some(true),
                 default_mode: Some(SECRET_MODE),
-                items: Some(
-                    keys.iter()
-                        .map(|key| KeyToPath { key: key.clone(), path: key.clone(), mode: None })
-                        .collect(),
-                ),
+                items: Some(paths(keys)),
+            }),
+            ..Volume::default()
+        });
+    }
+    for (number, (config_map, keys)) in mounts.config_maps.iter().enumerate() {
+        let name = format!("config-map-{number}");
+        volume_mounts.push(mount(&name, &format!("{}/{config_map}", naming::CONFIG_MAPS_PATH), true));
+        volumes.push(Volume {
+            name,
+            config_map: Some(ConfigMapVolumeSource {
+                name: config_map.clone(),
+                optional: Some(true),
+                items: Some(paths(keys)),
+                ..ConfigMapVolumeSource::default()
             }),
             ..Volume::default()
         });
@@ -229,6 +239,11 @@ fn volumes(config_map: &str, mounts: &Mounts) -> (Vec<Volume>, Vec<VolumeMount>)
         });
     }
     (volumes, volume_mounts)
+}
+
+/// Each key as a file of its name.
+fn paths(keys: &BTreeSet<String>) -> Vec<KeyToPath> {
+    keys.iter().map(|key| KeyToPath { key: key.clone(), path: key.clone(), mode: None }).collect()
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

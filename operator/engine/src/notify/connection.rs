@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::authority;
+use crate::authority::{self, Bundle};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
@@ -123,7 +123,7 @@ impl Connection<'_> {
 }
 
 fn connector(receiver: &NamedReceiver, secrets: &dyn Secrets) -> Result<TlsConnector> {
-    let roots = authority::roots(receiver.http.ca_secret_ref.as_ref(), secrets)?;
+    let roots = authority::roots(receiver.http.ca_secret_ref.as_ref().map(Bundle::Secret), secrets)?;
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| {

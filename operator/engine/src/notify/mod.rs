@@ -104,7 +104,7 @@ fn refused(address: &Address, receiver: &NamedReceiver, status: StatusCode) -> E
     let error =
         Error::new(Reason::ReceiverRefused, format!("{address} answers with status {}", status.as_u16()));
     match status.as_u16() {
-        300..400 => error.with_hint(format!(
+        300..=399 => error.with_hint(format!(
             "redirects are not followed: write the URL that it leads to in spec.http.url of ExportSink {sink}"
         )),
         401 | 403 => error.with_hint(format!(

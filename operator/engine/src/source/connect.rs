@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use pgexport_api::order::RunIdentity;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::truncate;
-use pgexport_api::source::{Postgres, Server, ServerRole, TlsMode};
+use pgexport_api::source::{Login, Postgres, Server, ServerRole, TlsMode};
 use tokio::net::TcpStream;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
@@ -16,6 +16,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{ServerMessage, Stage, classify};
+use super::iam::{self, Signer};
 use super::session::{Encryption, Session};
 use super::tap::{self, Tap, TapTls};
 use super::{dial, setting, tls};
@@ -77,16 +78,19 @@ pub fn application_name(run: &RunIdentity, part: &str) -> String {
 pub struct Connector {
     postgres: Postgres,
     secrets: Arc<dyn Secrets>,
+    /// Where the login is by tokens.
+    signer: Option<Arc<Signer>>,
 }
 
 impl Connector {
     /// A connector; nothing is opened or read yet.
     #[must_use]
     pub fn new(postgres: &Postgres, secrets: Arc<dyn Secrets>) -> Self {
-        Self { postgres: postgres.clone(), secrets }
+        let signer = postgres.iam_auth.as_ref().map(|iam| Arc::new(Signer::new(iam)));
+        Self { postgres: postgres.clone(), secrets, signer }
     }
 
-    /// Connects, logs in with the password that the Secret holds now, checks that the server can be exported from, and
+    /// Connects, logs in with the password that the Secret holds now, or by a token that is signed now, checks that the server can be exported from, and
     /// makes the settings: the source's, then the pinned ones.
     pub async fn connect(&self, application_name: &str) -> Result<Session> {
         let address = self.address();
@@ -104,7 +108,7 @@ impl Connector {
 
     async fn log_in(&self, address: &Address, application_name: &str) -> Result<Session> {
         let tls = MakeRustlsConnect::new(tls::config(&self.postgres, self.secrets.as_ref())?);
-        let config = self.config(application_name)?;
+        let config = self.config(application_name, &self.password(address).await?);
         let stream = dial::host(address).await?;
         let (valve, outlet) = tap::valve();
         let (in_clear, over_tls) = match self.postgres.tls.mode {
@@ -131,29 +135,46 @@ impl Connector {
         Ok(session)
     }
 
-    fn config(&self, application_name: &str) -> Result<Config> {
-        let Postgres { database, user, password_secret_ref, tls, .. } = &self.postgres;
+    async fn password(&self, address: &Address) -> Result<String> {
+        match (self.postgres.login(), &self.signer) {
+            (Some(Login::Password(reference)), _) => self.secrets.read_text(&reference.name, &reference.key),
+            // What could be read on the way would be as good as a password.
+            (Some(Login::Iam(_)), Some(signer)) if self.postgres.tls.mode != TlsMode::Disable => {
+                signer.token(address).await
+            }
+            _ => {
+                let message = "spec.postgres of the ExportSource: name one of passwordSecretRef and iamAuth, the latter with TLS";
+                Err(Error::new(Reason::AuthenticationFailed, message))
+            }
+        }
+    }
+
+    fn config(&self, application_name: &str, password: &str) -> Config {
+        let Postgres { database, user, tls, .. } = &self.postgres;
         let mut config = Config::new();
         config
             .dbname(database)
             .user(user)
-            .password(self.secrets.read_text(&password_secret_ref.name, &password_secret_ref.key)?)
+            .password(password)
             .application_name(truncate(application_name, MAX_APPLICATION_NAME))
             .ssl_mode(match tls.mode {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Require | TlsMode::VerifyCA | TlsMode::VerifyFull => SslMode::Require,
             });
-        Ok(config)
+        config
     }
 
-    /// Says which Secret a refused password is from.
+    /// Says which Secret a refused password is from, or what a token needs.
     fn refused(&self, error: Error, address: &Address) -> Error {
-        let reference = &self.postgres.password_secret_ref;
         match error.reason() {
-            Reason::AuthenticationFailed => error.with_hint(format!(
-                "check that key {} of Secret {} is the password of {}, and that the server's pg_hba.conf lets it in",
-                reference.key, reference.name, address.user
-            )),
+            Reason::AuthenticationFailed => match self.postgres.login() {
+                Some(Login::Password(reference)) => error.with_hint(format!(
+                    "check that key {} of Secret {} is the password of {}, and that the server's pg_hba.conf lets it in",
+                    reference.key, reference.name, address.user
+                )),
+                Some(Login::Iam(iam)) => error.with_hint(iam::hint(iam, address)),
+                None => error,
+            },
             Reason::DatabaseNotFound => error
                 .with_hint(format!("create the database {}, or correct spec.postgres.database of the ExportSource", address.database)),
             Reason::PermissionDenied => {

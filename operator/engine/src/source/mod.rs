@@ -6,6 +6,7 @@ mod dial;
 mod encoding;
 pub mod error;
 mod fresh;
+mod iam;
 pub mod load;
 pub mod privilege;
 mod rate;

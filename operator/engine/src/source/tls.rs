@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::authority;
+use crate::authority::{self, Bundle};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
@@ -25,11 +25,11 @@ pub(super) fn config(postgres: &Postgres, secrets: &dyn Secrets) -> Result<Clien
         })?;
     let tls = &postgres.tls;
     Ok(match tls.mode {
-        TlsMode::VerifyFull => builder
-            .with_root_certificates(authority::roots(tls.ca_secret_ref.as_ref(), secrets)?)
-            .with_no_client_auth(),
+        TlsMode::VerifyFull => {
+            builder.with_root_certificates(authority::roots(Bundle::of(tls), secrets)?).with_no_client_auth()
+        }
         TlsMode::VerifyCA => {
-            let roots = authority::roots(tls.ca_secret_ref.as_ref(), secrets)?;
+            let roots = authority::roots(Bundle::of(tls), secrets)?;
             let verifier = LenientVerifier { provider, roots: Some(roots) };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }

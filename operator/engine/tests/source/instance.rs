@@ -158,8 +158,9 @@ async fn another_instance_with_the_same_snapshot_id_is_noticed() {
         port: address.port(),
         database: "postgres".to_owned(),
         user: "exporter".to_owned(),
-        password_secret_ref: key("login", "password"),
-        tls: Tls { mode: TlsMode::Disable, ca_secret_ref: None },
+        password_secret_ref: Some(key("login", "password")),
+        iam_auth: None,
+        tls: Tls { mode: TlsMode::Disable, ca_secret_ref: None, ca_config_map_ref: None },
         settings: std::collections::BTreeMap::default(),
     };
     let mut secrets = MemorySecrets::default();

@@ -98,7 +98,7 @@ async fn an_unknown_database_is_named() {
 async fn a_missing_secret_and_a_missing_key_are_named() {
     let world = World::new("secret").await;
     for (reference, words) in [(key("none", "password"), "Secret none"), (key("login", "none"), "key none")] {
-        let postgres = Postgres { password_secret_ref: reference, ..world.postgres() };
+        let postgres = Postgres { password_secret_ref: Some(reference), ..world.postgres() };
         assert_tells(&refused(&postgres, world.secrets()).await, Reason::SecretNotFound, &[words]);
     }
     world.done().await;
@@ -156,8 +156,13 @@ async fn a_certificate_that_has_expired_is_told_so() {
         port: server.host.port(),
         database: "findings".to_owned(),
         user: server.exporter.user.clone(),
-        password_secret_ref: key("login", "password"),
-        tls: Tls { mode: TlsMode::VerifyFull, ca_secret_ref: Some(key("login", "ca.crt")) },
+        password_secret_ref: Some(key("login", "password")),
+        iam_auth: None,
+        tls: Tls {
+            mode: TlsMode::VerifyFull,
+            ca_secret_ref: Some(key("login", "ca.crt")),
+            ca_config_map_ref: None,
+        },
         settings: std::collections::BTreeMap::default(),
     };
     server::certify(&folder, &server, Validity::Expired).await.unwrap();

@@ -64,8 +64,13 @@ impl World {
             port: address.port(),
             database: self.database.name.clone(),
             user: self.peers.postgres.exporter.user.clone(),
-            password_secret_ref: key("login", "password"),
-            tls: Tls { mode: TlsMode::VerifyFull, ca_secret_ref: Some(key("login", "ca.crt")) },
+            password_secret_ref: Some(key("login", "password")),
+            iam_auth: None,
+            tls: Tls {
+                mode: TlsMode::VerifyFull,
+                ca_secret_ref: Some(key("login", "ca.crt")),
+                ca_config_map_ref: None,
+            },
             settings: std::collections::BTreeMap::default(),
         }
     }

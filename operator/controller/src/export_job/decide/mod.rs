@@ -22,7 +22,7 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgexport_api::order::CleanupPart;
+use pgexport_api::order::{CleanupPart, Refusal};
 use pgexport_api::{ExportJobSpec, ExportJobStatus, Phase};
 
 use super::admission::Admission;

@@ -60,9 +60,12 @@ pub fn validate_cleanup(
     if let (Some(named), Ok(sink)) = (&order.sink, &sink) {
         mounts = mounts.with_target(&named.target, sink.spec.service_account_name.as_deref());
     }
-    if let Some(named) = &order.source {
-        // The login's Secret only: the cleanup may have no identity besides the stores'.
-        mounts = mounts.with_source(&named.postgres, None);
+    if let (Some(named), Ok(source)) = (&order.source, &source) {
+        // The login's Secret only: the cleanup may have no identity besides the stores'. Where the login is by the identity of
+        // the service account, that is the source's, unless a store has another one; then the database is not asked.
+        let is_free = named.postgres.iam_auth.is_some() && mounts.service_accounts.is_empty();
+        let account = source.spec.service_account_name.as_deref().filter(|_| is_free);
+        mounts = mounts.with_source(&named.postgres, account);
     }
     one_identity("cleanup", &mounts.service_accounts)?;
     let template = job.spec.pod_template.as_ref().map(|template| pod_metadata::allowed(template, prefixes));
@@ -94,6 +97,7 @@ mod tests {
 
     use pgexport_api::job::{Cleanup, StagingKept};
     use pgexport_api::order::CleanupPart;
+    use pgexport_api::source::Method;
     use serde_json::{Value, json};
 
     use super::super::{Verdict, validate};
@@ -148,6 +152,26 @@ mod tests {
             assert_eq!(names(&cleanup), secrets);
             assert_eq!(cleanup.order.source.is_some(), secrets.contains(&"findings-db"));
             assert!(cleanup.mounts.service_accounts.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_cleanup_logs_in_by_the_sources_identity_where_no_store_has_another_one() {
+        let by_identity = json!({"spec": {"method": "AuroraS3", "serviceAccountName": "reader", "postgres": {
+            "passwordSecretRef": null, "iamAuth": {"region": "eu-west-1"},
+            "tls": {"caSecretRef": null, "caConfigMapRef": {"name": "rds-ca", "key": "global-bundle.pem"}}}}});
+        let aurora = References { source: Reference::Found(Arc::new(source(&by_identity))), ..references() };
+        let stager = found_sink("staging", &json!({"spec": {"serviceAccountName": "stager"}}));
+        let two = References { staging: Some(stager), ..aurora.clone() };
+        for (references, wanted) in [(aurora, "reader"), (two, "stager")] {
+            let job = job(&json!({}));
+            // The run itself was before the staging had an identity, or it would have been refused.
+            let former = ended(&job, &crate::export_job::fixture::references(), false);
+            let status = ExportJobStatus { method: Some(Method::AuroraS3), ..former };
+            let cleanup = validate_cleanup("exports", &job, &references, &status, &[]).unwrap();
+            assert_eq!(cleanup.mounts.service_account(), Some(wanted));
+            assert!(!names(&cleanup).contains(&"findings-db".to_owned()));
+            assert_eq!(cleanup.mounts.config_maps.keys().collect::<Vec<_>>(), ["rds-ca"]);
         }
     }
 

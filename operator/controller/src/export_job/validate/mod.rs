@@ -251,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn a_login_by_identity_needs_no_secret_and_the_sources_service_account() {
+        let by_identity = json!({"spec": {"method": "AuroraS3", "serviceAccountName": "reader", "postgres": {
+            "passwordSecretRef": null, "iamAuth": {"region": "eu-west-1"},
+            "tls": {"caSecretRef": null, "caConfigMapRef": {"name": "rds-ca", "key": "global-bundle.pem"}}}}});
+        let references =
+            References { source: Reference::Found(Arc::new(source(&by_identity))), ..references() };
+        let validated = validate("exports", &job(&json!({})), &references).unwrap();
+        let export = &validated.export_mounts;
+        assert!(!export.secrets.contains_key("findings-db"), "{export:?}");
+        assert_eq!(export.service_account(), Some("reader"));
+        assert_eq!(export.config_maps.keys().collect::<Vec<_>>(), ["rds-ca"]);
+        assert!(validated.transfer_mounts.config_maps.is_empty());
+        assert_eq!(validated.transfer_mounts.service_account(), None);
+    }
+
+    #[test]
     fn pods_see_only_what_their_part_needs() {
         let staged = validate("exports", &job(&json!({})), &references()).unwrap();
         let names = |mounts: &Mounts| mounts.secrets.keys().cloned().collect::<Vec<_>>();

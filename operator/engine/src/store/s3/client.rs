@@ -9,10 +9,10 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, Config, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use pgexport_api::sink::S3;
 
-use super::credentials::{Ambient, FromSecret};
+use super::credentials::FromSecret;
+use crate::aws::{self, Ambient};
 use crate::error::Result;
 use crate::secret::Secrets;
 
@@ -34,8 +34,7 @@ const STALLED: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
 
 pub(super) fn new(s3: &S3, secrets: Arc<dyn Secrets>) -> Result<Client> {
-    let http =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let http = aws::http_client();
     let region = Region::new(s3.region.clone());
     let credentials = match &s3.credentials_secret_ref {
         Some(secret) => SharedCredentialsProvider::new(FromSecret::new(secrets, secret.name.clone())?),

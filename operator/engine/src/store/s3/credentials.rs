@@ -1,14 +1,11 @@
-//! Who the store believes us to be: a Secret's keys, or what the pod's surroundings provide.
+//! Who the store believes us to be, where a Secret says it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, ProvideCredentials, Region, SharedHttpClient};
-use tokio::sync::OnceCell;
+use aws_sdk_s3::config::{Credentials, ProvideCredentials};
 
 use crate::error::Result;
 use crate::secret::Secrets;
@@ -54,39 +51,5 @@ impl ProvideCredentials for FromSecret {
         Self: 'a,
     {
         future::ProvideCredentials::ready(self.load().map_err(CredentialsError::provider_error))
-    }
-}
-
-/// What the surroundings provide: environment, IRSA, EKS Pod Identity, instance profile.
-#[derive(Debug)]
-pub(super) struct Ambient {
-    http: SharedHttpClient,
-    region: Region,
-    chain: OnceCell<DefaultCredentialsChain>,
-}
-
-impl Ambient {
-    pub(super) const fn new(http: SharedHttpClient, region: Region) -> Self {
-        Self { http, region, chain: OnceCell::const_new() }
-    }
-
-    async fn chain(&self) -> &DefaultCredentialsChain {
-        self.chain
-            .get_or_init(async || {
-                let config = ProviderConfig::without_region()
-                    .with_behavior_version(Some(BehaviorVersion::latest()))
-                    .with_http_client(self.http.clone());
-                DefaultCredentialsChain::builder().configure(config).region(self.region.clone()).build().await
-            })
-            .await
-    }
-}
-
-impl ProvideCredentials for Ambient {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async { self.chain().await.provide_credentials().await })
     }
 }
