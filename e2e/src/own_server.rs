@@ -21,13 +21,7 @@ impl OwnServer {
     pub async fn up(lab: &Lab) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateFolder::new(Some(folder.path().join("peers"))).expect("a state folder");
-        let listen = Listen {
-            address: lab.peers.postgres.pod.ip(),
-            postgres_port: 0,
-            s3_port: 0,
-            published_postgres: None,
-            published_s3: None,
-        };
+        let listen = Listen::on(lab.peers.postgres.pod.ip());
         let peers = there(&state, async move |state| server::up(&state, listen).await).await;
         Self { postgres: peers.expect("a server").postgres, state, _folder: folder }
     }

@@ -1,6 +1,6 @@
 //! What a test or tool that uses the peers can run into.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Why the peers could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,12 @@ pub enum PeersError {
         /// PostgreSQL's answer.
         #[source]
         source: tokio_postgres::Error,
+    },
+    /// A standby has not replayed what it should have.
+    #[error("the standby at {standby} has not replayed all that its primary did")]
+    Behind {
+        /// Where it is.
+        standby: SocketAddr,
     },
     /// An S3 request failed.
     #[error("{action}")]

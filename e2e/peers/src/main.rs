@@ -39,12 +39,21 @@ enum Action {
         /// `PostgreSQL`'s port; 0 takes a free one and keeps it
         #[arg(long, default_value_t = 0)]
         postgres_port: u16,
+        /// Start a hot standby of `PostgreSQL` too, made anew from it; one that runs goes on without this
+        #[arg(long)]
+        standby: bool,
+        /// The standby's port; 0 takes a free one and keeps it
+        #[arg(long, default_value_t = 0)]
+        standby_port: u16,
         /// The S3 server's port; 0 takes a free one and keeps it
         #[arg(long, default_value_t = 0)]
         s3_port: u16,
         /// Where processes of this machine reach `PostgreSQL`, if not where it listens
         #[arg(long, value_name = "HOST:PORT")]
         published_postgres: Option<SocketAddr>,
+        /// Where processes of this machine reach the standby, if not where it listens
+        #[arg(long, value_name = "HOST:PORT")]
+        published_standby: Option<SocketAddr>,
         /// Where processes of this machine reach the S3 server, if not where it listens
         #[arg(long, value_name = "HOST:PORT")]
         published_s3: Option<SocketAddr>,
@@ -131,10 +140,31 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let folder = StateFolder::new(cli.state).map_err(Failure::Folder)?;
     match cli.action {
-        Action::Up { address, postgres_port, s3_port, published_postgres, published_s3 } => {
-            let listen = Listen { address, postgres_port, s3_port, published_postgres, published_s3 };
+        Action::Up {
+            address,
+            postgres_port,
+            standby,
+            standby_port,
+            s3_port,
+            published_postgres,
+            published_standby,
+            published_s3,
+        } => {
+            let listen = Listen {
+                address,
+                postgres_port,
+                standby,
+                standby_port,
+                s3_port,
+                published_postgres,
+                published_standby,
+                published_s3,
+            };
             let peers = server::up(&folder, listen).await?;
             println!("PostgreSQL {} (pods: {})", peers.postgres.host, peers.postgres.pod);
+            if let Some(standby) = &peers.standby {
+                println!("Standby {} (pods: {})", standby.host, standby.pod);
+            }
             println!("S3 {} (pods: {})", peers.s3.host_endpoint(), peers.s3.pod_endpoint());
             println!("Record {}", folder.record().display());
         }
@@ -168,17 +198,22 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 fn status(folder: &StateFolder) -> ExitCode {
     let status = server::status(folder);
-    for (name, pid) in [("PostgreSQL", status.postgres), ("S3", status.s3)] {
+    let wanted = Peers::read(&folder.record()).is_ok_and(|peers| peers.standby.is_some());
+    let mut servers = vec![("PostgreSQL", status.postgres), ("S3", status.s3)];
+    if wanted || status.standby.is_some() {
+        servers.push(("Standby", status.standby));
+    }
+    for (name, pid) in &servers {
         match pid {
             Some(pid) => println!("{name}: running, process {pid}"),
             None => println!("{name}: not running"),
         }
     }
-    if status.postgres.is_some() && status.s3.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if servers.iter().all(|(_, pid)| pid.is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn env(folder: &StateFolder, peers: &Peers) {
-    let Peers { postgres, s3 } = peers;
+    let Peers { postgres, s3, .. } = peers;
     println!("PGEXPORT_PEERS={}", folder.record().display());
     println!("PGHOST={}", postgres.host.ip());
     println!("PGPORT={}", postgres.host.port());

@@ -1,6 +1,6 @@
 //! The PostgreSQL peer as tests use it: connections over verified TLS, and a database of one's own.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -95,6 +95,49 @@ impl Postgres {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth())
+    }
+
+    /// How far this primary's log goes.
+    ///
+    /// # Errors
+    /// PostgreSQL cannot be reached, or is a standby.
+    pub async fn position(&self) -> Result<String, PeersError> {
+        let doing = || during("asking how far the primary's log goes");
+        let admin = self.admin("postgres").await?;
+        // A record of its own: where the next one will be, is no place that a standby is sure to come to. It is flushed, and so
+        // is what was committed before it without waiting for that.
+        admin.batch_execute("SET synchronous_commit = on").await.map_err(doing())?;
+        let record = "SELECT pg_logical_emit_message(true, 'peers', '')::text";
+        Ok(admin.query_one(record, &[]).await.map_err(doing())?.get(0))
+    }
+
+    /// Fails with [`PeersError::Behind`] until this standby has replayed the primary's log up to a position.
+    ///
+    /// # Errors
+    /// That, or PostgreSQL cannot be reached.
+    pub async fn has_replayed(&self, position: &str) -> Result<(), PeersError> {
+        let asking = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)");
+        let row = self.admin("postgres").await?.query_one(&asking, &[]).await;
+        if row.map_err(during("asking how far the standby is"))?.get(0) {
+            return Ok(());
+        }
+        Err(PeersError::Behind { standby: self.host })
+    }
+
+    /// Waits until this standby has replayed all that `primary` has done by now.
+    ///
+    /// # Errors
+    /// One of them cannot be asked, or half a minute is not enough.
+    pub async fn catch_up(&self, primary: &Self) -> Result<(), PeersError> {
+        let position = primary.position().await?;
+        let mut tries = 300;
+        loop {
+            match self.has_replayed(&position).await {
+                Err(PeersError::Behind { .. }) if tries > 0 => tries -= 1,
+                answer => return answer,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Makes the database unless it exists.

@@ -11,6 +11,9 @@ use crate::{PeersError, Postgres, S3, state};
 pub struct Peers {
     /// PostgreSQL.
     pub postgres: Postgres,
+    /// Its hot standby, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<Postgres>,
     /// The S3 server.
     pub s3: S3,
 }

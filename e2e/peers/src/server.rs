@@ -5,6 +5,7 @@ mod daemon;
 mod error;
 mod postgres;
 mod settings;
+mod standby;
 mod versitygw;
 
 use std::{
@@ -21,16 +22,39 @@ use crate::{Account, Login, Peers, Postgres, S3, state::StateFolder};
 /// Where the servers shall listen, and where others reach them.
 #[derive(Debug, Clone, Copy)]
 pub struct Listen {
-    /// The address of both servers; never 0.0.0.0.
+    /// The address of all servers; never 0.0.0.0.
     pub address: IpAddr,
     /// PostgreSQL's port; 0 takes a free one and keeps it.
     pub postgres_port: u16,
+    /// Whether PostgreSQL has a hot standby. One that runs goes on without being asked for.
+    pub standby: bool,
+    /// The standby's port; 0 takes a free one and keeps it.
+    pub standby_port: u16,
     /// The S3 server's port; 0 takes a free one and keeps it.
     pub s3_port: u16,
     /// Where processes of this machine reach PostgreSQL, if not where it listens.
     pub published_postgres: Option<SocketAddr>,
+    /// Where processes of this machine reach the standby, if not where it listens.
+    pub published_standby: Option<SocketAddr>,
     /// Where processes of this machine reach the S3 server, if not where it listens.
     pub published_s3: Option<SocketAddr>,
+}
+
+impl Listen {
+    /// At this address, on ports that are free, without a standby.
+    #[must_use]
+    pub const fn on(address: IpAddr) -> Self {
+        Self {
+            address,
+            postgres_port: 0,
+            standby: false,
+            standby_port: 0,
+            s3_port: 0,
+            published_postgres: None,
+            published_standby: None,
+            published_s3: None,
+        }
+    }
 }
 
 /// Whether each server runs.
@@ -38,6 +62,8 @@ pub struct Listen {
 pub struct Status {
     /// PostgreSQL's process.
     pub postgres: Option<u32>,
+    /// The standby's process.
+    pub standby: Option<u32>,
     /// The S3 server's process.
     pub s3: Option<u32>,
 }
@@ -63,6 +89,11 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
     settings.postgres_port =
         port(listen.address, listen.postgres_port, settings.postgres_port, running.postgres.is_some())?;
     settings.s3_port = port(listen.address, listen.s3_port, settings.s3_port, running.s3.is_some())?;
+    let has_standby = listen.standby || running.standby.is_some();
+    if has_standby {
+        let (asked, before) = (listen.standby_port, settings.standby_port);
+        settings.standby_port = port(listen.address, asked, before, running.standby.is_some())?;
+    }
     settings.save(folder)?;
     let postgres_address = SocketAddr::new(listen.address, settings.postgres_port);
     let s3_address = SocketAddr::new(listen.address, settings.s3_port);
@@ -83,6 +114,7 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
             ca_file: folder.ca_certificate(),
             ca_pem,
         },
+        standby: None,
         s3: S3 {
             host: s3_address,
             pod: s3_address,
@@ -92,6 +124,12 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
         },
     };
     postgres::start(folder, &peers.postgres).await?;
+    if has_standby {
+        let address = SocketAddr::new(listen.address, settings.standby_port);
+        let standby = Postgres { host: address, pod: address, ..peers.postgres.clone() };
+        standby::start(folder, &peers.postgres, &standby).await?;
+        peers.standby = Some(Postgres { host: listen.published_standby.unwrap_or(address), ..standby });
+    }
     versitygw::start(folder, &peers.s3).await?;
 
     peers.postgres.host = listen.published_postgres.unwrap_or(postgres_address);
@@ -113,7 +151,7 @@ pub async fn certify(
     postgres::certify(folder, postgres, validity).await
 }
 
-/// Stops both servers. With `purge` their data, passwords and record go too.
+/// Stops all servers. With `purge` their data, passwords and record go too.
 ///
 /// # Errors
 /// A server does not end, or files cannot be removed.
@@ -122,6 +160,7 @@ pub async fn down(folder: &StateFolder, purge: bool) -> Result<(), ServerError> 
         return Ok(());
     }
     let lock = lock(folder)?;
+    standby::daemon(folder).stop().await?;
     postgres::daemon(folder).stop().await?;
     versitygw::daemon(folder).stop().await?;
     if folder.record().exists() {
@@ -145,7 +184,11 @@ pub async fn install() -> Result<(), ServerError> {
 /// Looks for the servers' processes.
 #[must_use]
 pub fn status(folder: &StateFolder) -> Status {
-    Status { postgres: postgres::daemon(folder).find(), s3: versitygw::daemon(folder).find() }
+    Status {
+        postgres: postgres::daemon(folder).find(),
+        standby: standby::daemon(folder).find(),
+        s3: versitygw::daemon(folder).find(),
+    }
 }
 
 fn lock(folder: &StateFolder) -> Result<File, ServerError> {

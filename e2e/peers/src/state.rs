@@ -80,6 +80,18 @@ impl StateFolder {
         self.path.join("initial-password")
     }
 
+    /// The standby's data directory.
+    #[must_use]
+    pub fn standby_data(&self) -> PathBuf {
+        self.path.join("standby")
+    }
+
+    /// The standby's log.
+    #[must_use]
+    pub fn standby_log(&self) -> PathBuf {
+        self.path.join("standby.log")
+    }
+
     /// PostgreSQL's log.
     #[must_use]
     pub fn postgres_log(&self) -> PathBuf {
@@ -115,12 +127,17 @@ impl StateFolder {
             self.ca_certificate(),
             self.ca_key(),
             self.postgres_log(),
+            self.standby_log(),
             self.s3_log(),
             self.lock(),
         ];
-        for folder in
-            [self.postgres_data(), self.unfinished_postgres_data(), self.s3_data(), self.s3_accounts()]
-        {
+        for folder in [
+            self.postgres_data(),
+            self.unfinished_postgres_data(),
+            self.standby_data(),
+            self.s3_data(),
+            self.s3_accounts(),
+        ] {
             ignore_missing(std::fs::remove_dir_all(folder))?;
         }
         for file in files {

@@ -88,6 +88,45 @@ async fn servers_survive_repetition_crashes_and_moves_with_their_data() {
     assert_eq!(moved.s3.list(&bucket, "").await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn a_standby_follows_the_primary_over_repetition_a_crash_and_a_move() {
+    let own = Own::new("standby");
+    let first = own.up(&["--standby"]);
+    assert_eq!(own.processes().len(), 3);
+    let follows = async |peers: &Peers, number: i32| {
+        let (primary, standby) = (&peers.postgres, peers.standby.as_ref().unwrap());
+        let admin = primary.admin("findings").await.unwrap();
+        admin.batch_execute(&format!("CREATE TABLE followed_{number} ()")).await.unwrap();
+        standby.catch_up(primary).await.unwrap();
+        let reader = standby.exporter("findings").await.unwrap();
+        let asked = format!("SELECT pg_is_in_recovery(), to_regclass('followed_{number}') IS NOT NULL");
+        let row = reader.query_one(&asked, &[]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1)), (true, true));
+        let refused = reader.batch_execute("CREATE TEMP TABLE no ()").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "25006");
+    };
+    follows(&first, 1).await;
+
+    let processes = own.processes();
+    let again = own.up(&[]);
+    assert_eq!(own.processes(), processes, "one that runs goes on");
+    assert_eq!(again.standby.unwrap().host, first.standby.as_ref().unwrap().host);
+
+    kill(&processes);
+    let recovered = own.up(&["--standby"]);
+    assert_eq!(recovered.standby.as_ref().unwrap().host, first.standby.unwrap().host);
+    follows(&recovered, 2).await;
+
+    let moved = own.up(&["--address", "127.0.0.2"]);
+    assert_eq!(moved.standby.as_ref().unwrap().host.ip().to_string(), "127.0.0.2");
+    follows(&moved, 3).await;
+
+    let processes = own.processes();
+    assert!(own.peers(&["down"]).status.success());
+    assert!(processes.iter().all(|pid| !runs(pid)));
+    assert!(own.up(&[]).standby.is_none(), "it was not asked for");
+}
+
 #[test]
 fn published_addresses_are_recorded_for_the_host_only() {
     let own = Own::new("published");

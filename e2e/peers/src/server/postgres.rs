@@ -39,7 +39,7 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Everything but where to listen, which stands in the command line. The data can be made again at any time, so
 /// nothing waits for a disk.
-const CONFIGURATION: &str = "\
+pub(super) const CONFIGURATION: &str = "\
 max_connections = 200
 shared_buffers = 256MB
 maintenance_work_mem = 128MB
@@ -58,10 +58,12 @@ log_timezone = UTC
 timezone = UTC
 ";
 
-/// Nobody gets in without TLS and a password.
+/// Nobody gets in without TLS and a password. The last two are for standbys: `all` does not mean replication.
 const HOST_BASED_AUTHENTICATION: &str = "\
 hostssl all all 0.0.0.0/0 scram-sha-256
 hostssl all all ::/0      scram-sha-256
+hostssl replication postgres 0.0.0.0/0 scram-sha-256
+hostssl replication postgres ::/0      scram-sha-256
 ";
 
 /// The server's process.
@@ -78,23 +80,11 @@ pub(super) fn daemon(folder: &StateFolder) -> Daemon {
 /// Makes the data directory if there is none, starts the server if it does not run as wanted, waits for it and makes
 /// the roles and the database.
 pub(super) async fn start(folder: &StateFolder, postgres: &Postgres) -> Result<(), ServerError> {
-    let owner = geteuid().is_root().then_some(OWNER);
+    let owner = owner();
     let data = folder.postgres_data();
     let daemon = daemon(folder);
     let program = program(&data)?;
-    let launch = Launch {
-        program: program.join("postgres"),
-        arguments: vec![
-            "-D".to_owned(),
-            data.display().to_string(),
-            "-c".to_owned(),
-            format!("listen_addresses={}", postgres.host.ip()),
-            "-c".to_owned(),
-            format!("port={}", postgres.host.port()),
-        ],
-        environment: Vec::new(),
-        user: owner,
-    };
+    let launch = launch(&program, &data, postgres);
     if !daemon.runs_as(&launch) {
         daemon.stop().await?;
         if !data.exists() {
@@ -107,8 +97,31 @@ pub(super) async fn start(folder: &StateFolder, postgres: &Postgres) -> Result<(
     Ok(provision(postgres).await?)
 }
 
+/// The user that PostgreSQL runs as, if not the caller.
+pub(super) fn owner() -> Option<&'static str> {
+    geteuid().is_root().then_some(OWNER)
+}
+
+/// How a server of this data directory is started.
+pub(super) fn launch(program: &Path, data: &Path, postgres: &Postgres) -> Launch {
+    Launch {
+        program: program.join("postgres"),
+        arguments: vec![
+            "-D".to_owned(),
+            data.display().to_string(),
+            "-c".to_owned(),
+            format!("listen_addresses={}", postgres.host.ip()),
+            "-c".to_owned(),
+            format!("port={}", postgres.host.port()),
+        ],
+        // A standby is a client too, and would look for certificates in the caller's home, which its user may not enter.
+        environment: vec![("HOME", data.display().to_string())],
+        user: owner(),
+    }
+}
+
 /// The programs of the version that made the data, or the newest one.
-fn program(data: &Path) -> Result<PathBuf, ServerError> {
+pub(super) fn program(data: &Path) -> Result<PathBuf, ServerError> {
     if let Ok(version) = std::fs::read_to_string(data.join("PG_VERSION")) {
         let version = version.trim().to_owned();
         let program = Path::new(INSTALLED).join(&version).join("bin");
@@ -138,16 +151,10 @@ async fn initialise(
     let data = folder.postgres_data();
     // Renamed when it is complete, so that an interrupted start is simply done again.
     let unfinished = folder.unfinished_postgres_data();
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished).map_err(file("removing", &unfinished))?;
-    }
-    std::fs::create_dir(&unfinished).map_err(file("making", &unfinished))?;
-    std::fs::set_permissions(&unfinished, Permissions::from_mode(0o700))
-        .map_err(file("making", &unfinished))?;
-    hand_over(&unfinished, owner)?;
+    make_empty(&unfinished, owner)?;
     if let Some(user) = owner {
         let can_enter =
-            run(Some(user), &unfinished, Path::new("ls"), &[&unfinished.display().to_string()]).await;
+            run(Some(user), &unfinished, Path::new("ls"), &[&unfinished.display().to_string()], &[]).await;
         can_enter.map_err(|_| ServerError::ShutOut { user, path: folder.path().to_owned() })?;
     }
     let password_file = folder.initial_password();
@@ -169,11 +176,22 @@ async fn initialise(
             "--locale=C.UTF-8",
             "--no-sync",
         ],
+        &[],
     )
     .await;
     std::fs::remove_file(&password_file).map_err(file("removing", &password_file))?;
     made?;
     std::fs::rename(&unfinished, &data).map_err(file("making", &data))
+}
+
+/// Makes an empty folder of PostgreSQL's user; whatever was there is removed.
+pub(super) fn make_empty(folder: &Path, owner: Option<&'static str>) -> Result<(), ServerError> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(file("removing", folder))?;
+    }
+    std::fs::create_dir(folder).map_err(file("making", folder))?;
+    std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(file("making", folder))?;
+    hand_over(folder, owner)
 }
 
 /// Shows another certificate to all who connect from now on.
@@ -182,8 +200,7 @@ pub(super) async fn certify(
     postgres: &Postgres,
     validity: Validity,
 ) -> Result<(), ServerError> {
-    let owner = geteuid().is_root().then_some(OWNER);
-    write_certificate(folder, owner, postgres, validity)?;
+    write_certificate(folder, &folder.postgres_data(), owner(), postgres, validity)?;
     let daemon = daemon(folder);
     // It reads its configuration again.
     daemon.signal(Signal::SIGHUP);
@@ -204,37 +221,48 @@ fn configure(
     owner: Option<&'static str>,
     postgres: &Postgres,
 ) -> Result<(), ServerError> {
+    let data = folder.postgres_data();
     for (name, text) in [("postgresql.conf", CONFIGURATION), ("pg_hba.conf", HOST_BASED_AUTHENTICATION)] {
-        write_owned(folder, owner, name, text)?;
+        write_owned(&data, owner, name, text)?;
     }
-    write_certificate(folder, owner, postgres, Validity::Now)?;
+    write_certificate(folder, &data, owner, postgres, Validity::Now)?;
     // PostgreSQL refuses to start while any process has the number in a lock file left by a crash. None of ours
     // runs, so that would be somebody else's.
-    let stale = folder.postgres_data().join("postmaster.pid");
+    let stale = data.join("postmaster.pid");
     if stale.exists() {
         std::fs::remove_file(&stale).map_err(file("removing", &stale))?;
     }
     Ok(())
 }
 
-fn write_certificate(
+/// Admits standbys, also where the server was configured before there were any.
+pub(super) fn admit_standbys(folder: &StateFolder) -> Result<(), ServerError> {
+    write_owned(&folder.postgres_data(), owner(), "pg_hba.conf", HOST_BASED_AUTHENTICATION)?;
+    daemon(folder).signal(Signal::SIGHUP);
+    Ok(())
+}
+
+/// Writes a certificate for the address that pods use into a data directory.
+pub(super) fn write_certificate(
     folder: &StateFolder,
+    data: &Path,
     owner: Option<&'static str>,
     postgres: &Postgres,
     validity: Validity,
 ) -> Result<(), ServerError> {
     let ServerCertificate { certificate, key } = certificate::issue(folder, postgres.pod.ip(), validity)?;
-    write_owned(folder, owner, "server.crt", &certificate)?;
-    write_owned(folder, owner, "server.key", &key)
+    write_owned(data, owner, "server.crt", &certificate)?;
+    write_owned(data, owner, "server.key", &key)
 }
 
-fn write_owned(
-    folder: &StateFolder,
+/// Writes a file of a data directory.
+pub(super) fn write_owned(
+    data: &Path,
     owner: Option<&'static str>,
     name: &str,
     text: &str,
 ) -> Result<(), ServerError> {
-    let path = folder.postgres_data().join(name);
+    let path = data.join(name);
     write_private_text(&path, text)?;
     hand_over(&path, owner)
 }
@@ -246,17 +274,28 @@ fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError
         .map_err(file("giving PostgreSQL's user", path))
 }
 
-async fn run(user: Option<&str>, data: &Path, program: &Path, arguments: &[&str]) -> Result<(), ServerError> {
+/// Runs a program as PostgreSQL's user, with variables that must not be seen in a list of processes.
+pub(super) async fn run(
+    user: Option<&str>,
+    data: &Path,
+    program: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<(), ServerError> {
     let mut line: Vec<String> = user.into_iter().flat_map(|user| wrapper(user, data)).collect();
     line.push(program.display().to_string());
     line.extend(arguments.iter().copied().map(str::to_owned));
-    let output =
-        Command::new(&line[0]).args(&line[1..]).current_dir("/").output().await.map_err(|source| {
-            ServerError::Program {
-                program: line[0].clone(),
-                hint: "install the packages in e2e/peers/packages.txt",
-                source,
-            }
+    let output = Command::new(&line[0])
+        .args(&line[1..])
+        .envs(environment.iter().copied())
+        .env("HOME", data)
+        .current_dir("/")
+        .output()
+        .await
+        .map_err(|source| ServerError::Program {
+            program: line[0].clone(),
+            hint: "install the packages in e2e/peers/packages.txt",
+            source,
         })?;
     if output.status.success() {
         return Ok(());

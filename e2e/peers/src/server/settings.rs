@@ -18,6 +18,9 @@ pub(super) struct Settings {
     /// 0 until the first start.
     pub(super) postgres_port: u16,
     /// 0 until the first start.
+    #[serde(default)]
+    pub(super) standby_port: u16,
+    /// 0 until the first start.
     pub(super) s3_port: u16,
     pub(super) postgres_password: String,
     pub(super) exporter_password: String,
@@ -31,6 +34,7 @@ impl Settings {
             Ok(text) => serde_json::from_str(&text).map_err(|source| ServerError::Settings { path, source }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self {
                 postgres_port: 0,
+                standby_port: 0,
                 s3_port: 0,
                 postgres_password: unique::secret(),
                 exporter_password: unique::secret(),

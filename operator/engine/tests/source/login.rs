@@ -137,13 +137,7 @@ async fn a_certificate_that_has_expired_is_told_so() {
     // A server of its own: all who connect meanwhile are refused.
     let folder = tempfile::tempdir().unwrap();
     let folder = StateFolder::new(Some(folder.path().join("peers"))).unwrap();
-    let listen = Listen {
-        address: Ipv4Addr::LOCALHOST.into(),
-        postgres_port: 0,
-        s3_port: 0,
-        published_postgres: None,
-        published_s3: None,
-    };
+    let listen = Listen::on(Ipv4Addr::LOCALHOST.into());
     let Peers { postgres: server, .. } = server::up(&folder, listen).await.unwrap();
     let secrets = || {
         let mut secrets = MemorySecrets::default();
