@@ -41,7 +41,7 @@ SET LOCAL ROLE pgexport_owner;
 
 DO $migrate$
 DECLARE
-  this_script CONSTANT integer := 1;
+  this_script CONSTANT integer := 2;
   installed integer;
 BEGIN
   IF to_regclass('pgexport.migration') IS NULL THEN
@@ -138,6 +138,36 @@ BEGIN
     );
     COMMENT ON TYPE pgexport.outcome IS 'How one export ended.';
     INSERT INTO pgexport.migration (version) VALUES (1);
+  END IF;
+  IF installed < 2 THEN
+    CREATE TABLE pgexport.attempt (
+      job_uid text NOT NULL,
+      attempt integer NOT NULL CHECK (attempt >= 1),
+      job text NOT NULL,
+      state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'exported', 'failed', 'interrupted', 'lost')),
+      login name NOT NULL,
+      instance text NOT NULL,
+      standby boolean NOT NULL,
+      started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      finished_at timestamptz,
+      reason text,
+      sqlstate text,
+      message text,
+      chunk integer,
+      PRIMARY KEY (job_uid, attempt),
+      CHECK ((state = 'running') = (finished_at IS NULL))
+    );
+    COMMENT ON TABLE pgexport.attempt IS 'One attempt of a job a row, committed when it begins and again when it has ended.';
+    COMMENT ON COLUMN pgexport.attempt.job IS 'Namespace and name, for people.';
+    COMMENT ON COLUMN pgexport.attempt.state IS
+      'exported: every chunk is; interrupted: its worker was stopped; lost: its worker left no outcome, and another attempt or the cleanup came.';
+    COMMENT ON COLUMN pgexport.attempt.instance IS 'pgexport.instance() of the server that is exported from.';
+    COMMENT ON COLUMN pgexport.attempt.chunk IS 'The chunk that failed.';
+    CREATE INDEX attempt_finished ON pgexport.attempt (finished_at);
+    ALTER TABLE pgexport.attempt ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON pgexport.attempt FOR SELECT TO pgexport_worker USING (login = session_user);
+    CREATE POLICY every ON pgexport.attempt FOR SELECT TO pgexport_reader USING (true);
+    INSERT INTO pgexport.migration (version) VALUES (2);
   END IF;
 END
 $migrate$;
@@ -426,6 +456,92 @@ $$;
 COMMENT ON FUNCTION pgexport.prepare_run IS
   'The statement that commits a run''s row, exports in a transaction of its own and commits the outcome. To be sent alone, outside of a transaction.';
 
+CREATE OR REPLACE FUNCTION pgexport.begin_attempt(
+  job_uid text, attempt integer, job text, backend pgexport.backend DEFAULT pgexport.this_backend()) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  UPDATE pgexport.attempt a SET state = 'lost', finished_at = clock_timestamp(), message = format('Attempt %s came, and this one had left no outcome.', $2)
+  WHERE a.job_uid = $1 AND a.attempt < $2 AND a.state = 'running' AND a.login = session_user;
+  -- A worker that is started anew goes on with its attempt.
+  INSERT INTO pgexport.attempt AS a (job_uid, attempt, job, login, instance, standby)
+  VALUES ($1, $2, $3, session_user, (backend).instance, (backend).standby)
+  ON CONFLICT (job_uid, attempt) DO UPDATE SET
+    state = 'running', finished_at = NULL, reason = NULL, sqlstate = NULL, message = NULL, chunk = NULL,
+    instance = excluded.instance, standby = excluded.standby
+  WHERE a.login = session_user;
+END
+$$;
+COMMENT ON FUNCTION pgexport.begin_attempt IS
+  'Inserts an attempt''s row, and ends those of former attempts that have left no outcome. The caller commits. On the writer for an export on a standby: backend is one of the standby.';
+
+CREATE OR REPLACE FUNCTION pgexport.finish_attempt(
+  job_uid text, attempt integer, state text, reason text DEFAULT NULL, sqlstate text DEFAULT NULL, message text DEFAULT NULL,
+  chunk integer DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  finished bigint;
+BEGIN
+  UPDATE pgexport.attempt a SET
+    state = $3, finished_at = clock_timestamp(), reason = $4, sqlstate = $5, message = left($6, 8192), chunk = $7
+  WHERE a.job_uid = $1 AND ($2 IS NULL OR a.attempt = $2) AND (a.state = 'running' OR $2 IS NOT NULL AND $3 = 'exported')
+    AND (a.login = session_user OR pg_has_role(session_user, 'pgexport_owner', 'MEMBER'));
+  GET DIAGNOSTICS finished = ROW_COUNT;
+  RETURN finished;
+END
+$$;
+COMMENT ON FUNCTION pgexport.finish_attempt IS
+  'Writes the outcome of a job''s attempt, or where attempt is null of all that have none, and returns how many. The first outcome stays, unless all chunks are exported after all. The caller commits.';
+
+CREATE OR REPLACE FUNCTION pgexport.backend_state(backend pgexport.backend) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  activity record;
+BEGIN
+  IF (backend).instance <> pgexport.instance() THEN
+    RETURN 'elsewhere';
+  END IF;
+  -- What a transaction remembers of activity may be older than a run.
+  PERFORM pg_stat_clear_snapshot();
+  SELECT a.pid, a.backend_start, a.state, a.application_name INTO activity FROM pg_stat_activity a WHERE a.pid = (backend).pid;
+  RETURN CASE
+    WHEN activity.pid IS NULL THEN 'gone'
+    WHEN activity.backend_start IS NULL OR (backend).backend_start IS NULL THEN 'hidden'
+    WHEN activity.backend_start <> (backend).backend_start THEN 'gone'
+    WHEN activity.state = 'active' AND activity.application_name = (backend).application_name THEN 'active'
+    ELSE 'idle'
+  END;
+END
+$$;
+COMMENT ON FUNCTION pgexport.backend_state IS
+  'What is true of a run''s backend at this moment, as seen from this instance: active, idle, gone, hidden or elsewhere. See pgexport.orphans().';
+
+CREATE OR REPLACE FUNCTION pgexport.cancel_backend(backend pgexport.backend, terminate boolean DEFAULT false) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  result text := pgexport.backend_state(backend);
+BEGIN
+  IF result = 'active' OR result = 'idle' AND terminate THEN
+    -- It is looked at once more: it may be done since, and busy with something else.
+    SELECT CASE WHEN (CASE WHEN terminate THEN pg_terminate_backend(a.pid) ELSE pg_cancel_backend(a.pid) END)
+             THEN 'signalled' ELSE 'gone' END INTO result
+    FROM pg_stat_get_activity((backend).pid) a
+    WHERE a.backend_start = (backend).backend_start AND a.application_name = (backend).application_name;
+    result := coalesce(result, 'gone');
+  END IF;
+  RETURN result;
+EXCEPTION WHEN insufficient_privilege THEN
+  RETURN 'refused';
+END
+$$;
+COMMENT ON FUNCTION pgexport.cancel_backend IS
+  'Cancels a run''s backend on this instance, with the caller''s rights. Result: signalled, refused, or what pgexport.backend_state() says.';
+
 CREATE OR REPLACE FUNCTION pgexport.orphans(job_uid text DEFAULT NULL)
 RETURNS TABLE (
   run_id bigint, job text, attempt integer, dataset text, chunk integer, backend text, running_for interval, login name,
@@ -433,23 +549,13 @@ RETURNS TABLE (
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-DECLARE
-  here text := pgexport.instance();
 BEGIN
-  -- Activity is read anew, and after the rows: what a transaction remembers of it may be older than a run.
-  PERFORM pg_stat_clear_snapshot();
   RETURN QUERY
     SELECT r.run_id, r.job_uid, r.attempt, r.dataset, r.chunk,
-      CASE
-        WHEN r.instance <> here THEN 'elsewhere'
-        WHEN a.pid IS NULL THEN 'gone'
-        WHEN a.backend_start IS NULL OR r.backend_start IS NULL THEN 'hidden'
-        WHEN a.backend_start <> r.backend_start THEN 'gone'
-        WHEN a.state = 'active' AND a.application_name = r.application_name THEN 'active'
-        ELSE 'idle'
-      END,
+      pgexport.backend_state(
+        (r.instance, r.server_address, r.server_port, r.standby, r.pid, r.backend_start, r.application_name)::pgexport.backend),
       clock_timestamp() - r.started_at, r.login, r.server_address, r.server_port, r.standby, r.pid, r.backend_start, r.bucket, r.key
-    FROM pgexport.run r LEFT JOIN pg_stat_activity a ON a.pid = r.pid
+    FROM pgexport.run r
     WHERE r.state = 'running' AND ($1 IS NULL OR r.job_uid = $1)
     ORDER BY r.job_uid, r.attempt, r.chunk;
 END
@@ -507,6 +613,23 @@ AS $$
 $$;
 COMMENT ON FUNCTION pgexport.progress IS 'A line for each attempt of a job, or of all.';
 
+CREATE OR REPLACE FUNCTION pgexport.attempts(job_uid text DEFAULT NULL)
+RETURNS TABLE (
+  job_uid text, job text, attempt integer, state text, started_at timestamptz, finished_at timestamptz, elapsed interval,
+  chunks integer, succeeded bigint, running bigint, failed bigint, cancelled bigint, lost bigint, rows_uploaded numeric, bytes numeric,
+  reason text, sqlstate text, message text, chunk integer, login name, standby boolean, instance text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT a.job_uid, a.job, a.attempt, a.state, a.started_at, a.finished_at, coalesce(a.finished_at, clock_timestamp()) - a.started_at,
+    p.chunks, coalesce(p.succeeded, 0), coalesce(p.running, 0), coalesce(p.failed, 0), coalesce(p.cancelled, 0), coalesce(p.lost, 0),
+    p.rows_uploaded, p.bytes, a.reason, a.sqlstate, a.message, a.chunk, a.login, a.standby, a.instance
+  FROM pgexport.attempt a LEFT JOIN pgexport.progress($1) p ON p.job = a.job_uid AND p.attempt = a.attempt
+  WHERE $1 IS NULL OR a.job_uid = $1
+  ORDER BY a.started_at, a.job_uid, a.attempt
+$$;
+COMMENT ON FUNCTION pgexport.attempts IS
+  'The attempts of a job, or of all: when they began and ended, how, why, and how many runs of their chunks ended how.';
+
 CREATE OR REPLACE FUNCTION pgexport.cancel(job_uid text, run_id bigint DEFAULT NULL, terminate boolean DEFAULT false)
 RETURNS TABLE (run bigint, pid integer, result text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -518,19 +641,11 @@ BEGIN
   FOR orphan IN SELECT * FROM pgexport.orphans($1) o WHERE $2 IS NULL OR o.run_id = $2 LOOP
     run := orphan.run_id;
     pid := orphan.pid;
-    result := orphan.backend;
-    IF orphan.backend = 'active' OR orphan.backend = 'idle' AND terminate THEN
-      BEGIN
-        -- The backend is looked at once more: it may be done since, and busy with something else.
-        SELECT CASE WHEN (CASE WHEN terminate THEN pg_terminate_backend(a.pid) ELSE pg_cancel_backend(a.pid) END)
-                 THEN 'signalled' ELSE 'gone' END INTO result
-        FROM pg_stat_get_activity(orphan.pid) a JOIN pgexport.run r ON r.run_id = orphan.run_id
-        WHERE a.backend_start = r.backend_start AND a.application_name = r.application_name AND r.state = 'running';
-        result := coalesce(result, 'gone');
-      EXCEPTION WHEN insufficient_privilege THEN
-        result := 'refused';
-      END;
-    END IF;
+    -- It may have its outcome since.
+    SELECT pgexport.cancel_backend(
+        (r.instance, r.server_address, r.server_port, r.standby, r.pid, r.backend_start, r.application_name)::pgexport.backend, terminate)
+      INTO result FROM pgexport.run r WHERE r.run_id = orphan.run_id AND r.state = 'running';
+    result := coalesce(result, 'gone');
     RETURN NEXT;
   END LOOP;
 END
@@ -578,11 +693,15 @@ BEGIN
   WHERE r.finished_at < now() - older_than
     AND (r.login = session_user OR pg_has_role(session_user, 'pgexport_owner', 'MEMBER'));
   GET DIAGNOSTICS purged = ROW_COUNT;
+  DELETE FROM pgexport.attempt a
+  WHERE a.finished_at < now() - older_than
+    AND (a.login = session_user OR pg_has_role(session_user, 'pgexport_owner', 'MEMBER'))
+    AND NOT EXISTS (SELECT FROM pgexport.run r WHERE r.job_uid = a.job_uid AND r.attempt = a.attempt);
   RETURN purged;
 END
 $$;
 COMMENT ON FUNCTION pgexport.purge IS
-  'Deletes the rows of runs that ended longer ago, and returns how many: of the calling login, or of all for members of pgexport_owner.';
+  'Deletes the rows of runs that ended longer ago, and of attempts that have none left, and returns how many runs: of the calling login, or of all for members of pgexport_owner.';
 
 -- Grants, from nothing each time.
 REVOKE ALL ON SCHEMA pgexport FROM PUBLIC, pgexport_worker, pgexport_reader;
@@ -590,14 +709,15 @@ REVOKE ALL ON ALL TABLES IN SCHEMA pgexport FROM PUBLIC, pgexport_worker, pgexpo
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgexport FROM PUBLIC, pgexport_worker, pgexport_reader;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgexport FROM PUBLIC, pgexport_worker, pgexport_reader;
 GRANT USAGE ON SCHEMA pgexport TO pgexport_worker, pgexport_reader;
-GRANT SELECT ON pgexport.migration, pgexport.run TO pgexport_worker, pgexport_reader;
+GRANT SELECT ON pgexport.migration, pgexport.run, pgexport.attempt TO pgexport_worker, pgexport_reader;
 GRANT EXECUTE ON FUNCTION
   pgexport.version, pgexport.instance, pgexport.this_backend, pgexport.extension, pgexport.status, pgexport.progress,
-  pgexport.orphans, pgexport.cancel TO pgexport_worker, pgexport_reader;
+  pgexport.attempts, pgexport.orphans, pgexport.cancel, pgexport.backend_state, pgexport.cancel_backend
+  TO pgexport_worker, pgexport_reader;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgexport TO pgexport_worker;
 GRANT EXECUTE ON FUNCTION
   pgexport.prepare_run, pgexport.begin_run, pgexport.export, pgexport.check_transaction, pgexport.export_call,
-  pgexport.describe_failure, pgexport.finish_run, pgexport.mark_lost, pgexport.abandon, pgexport.purge TO pgexport_worker;
+  pgexport.describe_failure, pgexport.finish_run, pgexport.begin_attempt, pgexport.finish_attempt, pgexport.mark_lost, pgexport.abandon, pgexport.purge TO pgexport_worker;
 
 RESET ROLE;
 COMMIT;
