@@ -84,6 +84,8 @@ impl Reader {
                     }
                     self.place = Place::Row;
                 }
+                // The server sends each row as a message of its own.
+                Place::Row if piece.is_empty() => return Ok(()),
                 Place::Row => {
                     let Some(count) = self.collect::<2>(piece) else { return Ok(()) };
                     self.place = match i16::from_be_bytes(count) {

@@ -10,7 +10,7 @@ use pgexport_api::reason::Reason;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::tap::Outlet;
+use super::tap::{Outlet, Payloads};
 use crate::encode::{Batch, Encoder};
 use crate::error::{Error, Result};
 
@@ -60,7 +60,7 @@ async fn encode(
     batches: mpsc::Sender<Result<Batch>>,
     mut end: oneshot::Receiver<()>,
 ) -> Outlet {
-    let mut ended = false;
+    let (mut ended, mut payloads) = (false, Payloads::default());
     loop {
         let piece = if ended {
             outlet.next_ready()
@@ -76,26 +76,30 @@ async fn encode(
                 }
             }
         };
-        let last = piece.is_none();
-        // A connection that is over may have been so after the server's last word, which the client tells.
-        if last && !ended && (&mut end).await.is_err() {
-            return outlet;
-        }
-        let mut piece = piece.as_deref().unwrap_or_default();
-        taken.fetch_add(piece.len() as u64, Relaxed);
-        loop {
-            let batch = if last { encoder.finish() } else { encoder.push(&mut piece) };
-            let failed = batch.is_err();
-            if let Some(batch) = batch.transpose()
-                && batches.send(batch).await.is_err()
+        let Some(piece) = piece else {
+            // A connection that is over may have been so after the server's last word, which the client tells.
+            if (ended || (&mut end).await.is_ok())
+                && let Some(batch) = encoder.finish().transpose()
             {
-                return outlet;
+                // Whoever takes no more needs none.
+                let _ = batches.send(batch).await;
             }
-            if last || failed {
-                return outlet;
-            }
-            if piece.is_empty() {
-                break;
+            return outlet;
+        };
+        taken.fetch_add(piece.len() as u64, Relaxed);
+        let mut piece: &[u8] = &piece;
+        while let Some(mut rows) = payloads.next(&mut piece) {
+            while !rows.is_empty() {
+                let batch = encoder.push(&mut rows);
+                let failed = batch.is_err();
+                if let Some(batch) = batch.transpose()
+                    && batches.send(batch).await.is_err()
+                {
+                    return outlet;
+                }
+                if failed {
+                    return outlet;
+                }
             }
         }
     }

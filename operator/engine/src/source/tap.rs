@@ -1,9 +1,13 @@
 //! Takes the rows of a COPY out of a connection's bytes before the client sees them.
 //!
-//! tokio-postgres makes an allocation and a hop between tasks of each row, and holds each row as a whole. Here the payloads of
-//! `CopyData` messages leave the stream in pieces of some tens of KiB, cut anywhere, and the client sees a COPY without rows:
-//! its beginning, and its end or error, after all rows before it were taken. Whoever takes pieces slowly slows the server
-//! down. (PostgreSQL's documentation, "Message Formats": a byte of type, and a length that counts itself.)
+//! tokio-postgres makes an allocation and a hop between tasks of each row, and holds each row as a whole. Here the
+//! `CopyData` messages leave the stream in pieces of some tens of KiB, cut anywhere but in a message's head, and the client
+//! sees a COPY without rows: its beginning, and its end or error, after all rows before it were taken. Whoever takes pieces
+//! slowly slows the server down. (PostgreSQL's documentation, "Message Formats": a byte of type, and a length that counts
+//! itself.)
+//!
+//! A piece is a part of the buffer that was read into: nothing is copied. So the messages' heads are still in it, and
+//! [`Payloads`] steps over them.
 
 use std::io;
 use std::pin::Pin;
@@ -18,8 +22,10 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::PollSender;
 
-/// How much is read from the network at once, and handed on at once.
+/// How much is handed on at once, if it is there.
 const PIECE: usize = 64 * 1024;
+/// A buffer with less room than this is not read into any more: a TLS record has at most as much.
+const LEAST_ROOM: usize = 16 * 1024;
 /// How many pieces wait for whoever takes them.
 const PIECES: usize = 2;
 /// The length of a message's type and length.
@@ -39,7 +45,7 @@ impl Outlet {
         self.open.store(open, Relaxed);
     }
 
-    /// The next piece. `None`: the connection is over. A wait that is given up loses none.
+    /// The next piece, for [`Payloads`]. `None`: the connection is over. A wait that is given up loses none.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         self.pieces.recv().await
     }
@@ -70,10 +76,10 @@ pub(super) fn valve() -> (Valve, Outlet) {
 pub(super) struct Tap<S> {
     stream: S,
     valve: Option<Valve>,
-    /// What was read and not looked at.
+    /// What was read: messages with rows, and behind them what was not looked at.
     input: BytesMut,
-    /// Payloads that have not left yet.
-    rows: BytesMut,
+    /// How many bytes at the front of it are to leave.
+    rows: usize,
     place: Place,
 }
 
@@ -83,13 +89,40 @@ enum Place {
     Head,
     /// In a message for the client, with so many bytes to come.
     Message(usize),
-    /// In the payload of a `CopyData` message, with so many bytes to come.
+    /// In a `CopyData` message, with so many bytes to come.
     Row(usize),
+}
+
+/// The payloads in pieces that came out of an [`Outlet`].
+#[derive(Debug, Default)]
+pub(super) struct Payloads {
+    /// What is left of the message that the last piece ended in.
+    left: usize,
+}
+
+impl Payloads {
+    /// Takes the next payload, or what the piece has of it, from the piece's front.
+    #[inline]
+    pub(super) fn next<'a>(&mut self, piece: &mut &'a [u8]) -> Option<&'a [u8]> {
+        while self.left == 0 {
+            // A head is never cut.
+            let ([_, length @ ..], rest) = piece.split_first_chunk::<HEAD>()?;
+            *piece = rest;
+            self.left = (u32::from_be_bytes(*length) as usize).saturating_sub(HEAD - 1);
+        }
+        if piece.is_empty() {
+            return None;
+        }
+        let (payload, rest) = piece.split_at(self.left.min(piece.len()));
+        *piece = rest;
+        self.left -= payload.len();
+        Some(payload)
+    }
 }
 
 impl<S> Tap<S> {
     pub(super) fn new(stream: S, valve: Option<Valve>) -> Self {
-        Self { stream, valve, input: BytesMut::new(), rows: BytesMut::new(), place: Place::Head }
+        Self { stream, valve, input: BytesMut::new(), rows: 0, place: Place::Head }
     }
 }
 
@@ -101,19 +134,20 @@ impl<S: AsyncRead + Unpin> Tap<S> {
         context: &mut Context<'_>,
         client: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.input.is_empty() {
+        loop {
+            let Some(unseen) = self.input.get(self.rows..).filter(|unseen| !unseen.is_empty()) else {
+                return Poll::Ready(Ok(()));
+            };
             match self.place {
                 Place::Head => {
-                    let Some((head, _)) = self.input.split_first_chunk::<HEAD>() else { break };
-                    let [kind, length @ ..] = *head;
-                    let length = u32::from_be_bytes(length) as usize;
-                    let Some(payload) = length.checked_sub(HEAD - 1) else {
+                    let Some(&[kind, ref length @ ..]) = unseen.first_chunk::<HEAD>() else { break };
+                    let Some(payload) = (u32::from_be_bytes(*length) as usize).checked_sub(HEAD - 1) else {
                         let error = io::Error::new(io::ErrorKind::InvalidData, "a message without a length");
                         return Poll::Ready(Err(error));
                     };
                     if kind == COPY_DATA && valve.open.load(Relaxed) {
-                        self.input.advance(HEAD);
-                        self.place = Place::Row(payload);
+                        self.rows += HEAD;
+                        self.place = if payload == 0 { Place::Head } else { Place::Row(payload) };
                     } else {
                         // Rows arrive before whatever the client is told after them.
                         ready!(self.poll_let_out(valve, context));
@@ -121,18 +155,18 @@ impl<S: AsyncRead + Unpin> Tap<S> {
                     }
                 }
                 Place::Row(left) => {
-                    if self.rows.len() >= PIECE {
+                    let here = left.min(unseen.len());
+                    if self.rows >= PIECE {
                         ready!(self.poll_let_out(valve, context));
                     }
-                    let here = left.min(self.input.len());
-                    self.rows.extend_from_slice(&self.input[..here]);
-                    self.input.advance(here);
+                    self.rows += here;
                     self.place = if here == left { Place::Head } else { Place::Row(left - here) };
                 }
                 Place::Message(_) if client.remaining() == 0 => break,
                 Place::Message(left) => {
-                    let here = left.min(self.input.len()).min(client.remaining());
-                    client.put_slice(&self.input[..here]);
+                    // Nothing is to leave before it.
+                    let here = left.min(unseen.len()).min(client.remaining());
+                    client.put_slice(&unseen[..here]);
                     self.input.advance(here);
                     self.place = if here == left { Place::Head } else { Place::Message(left - here) };
                 }
@@ -143,18 +177,24 @@ impl<S: AsyncRead + Unpin> Tap<S> {
 
     /// Lets the rows out that are there.
     fn poll_let_out(&mut self, valve: &mut Valve, context: &mut Context<'_>) -> Poll<()> {
-        if self.rows.is_empty() {
+        if self.rows == 0 {
             return Poll::Ready(());
         }
-        let rows = if ready!(valve.pieces.poll_reserve(context)).is_ok() {
-            std::mem::replace(&mut self.rows, BytesMut::with_capacity(PIECE)).freeze()
-        } else {
-            // Nobody takes them any more.
-            self.rows.clear();
-            return Poll::Ready(());
-        };
-        // There is room, and who takes them away now loses them as before.
-        let _ = valve.pieces.send_item(rows);
+        let room = ready!(valve.pieces.poll_reserve(context));
+        let rows = self.input.split_to(std::mem::take(&mut self.rows)).freeze();
+        if room.is_ok() {
+            // There is room, and who takes them away now loses them as before. Otherwise nobody takes them any more.
+            let _ = valve.pieces.send_item(rows);
+        }
+        Poll::Ready(())
+    }
+
+    /// Makes room to read into. What stands in the buffer leaves it first, so that it need not be copied.
+    fn poll_make_room(&mut self, valve: &mut Valve, context: &mut Context<'_>) -> Poll<()> {
+        if self.input.capacity() - self.input.len() < LEAST_ROOM {
+            ready!(self.poll_let_out(valve, context));
+            self.input.reserve(PIECE + LEAST_ROOM);
+        }
         Poll::Ready(())
     }
 
@@ -172,7 +212,7 @@ impl<S: AsyncRead + Unpin> Tap<S> {
                 return Poll::Ready(Ok(()));
             }
             ready!(sorted);
-            self.input.reserve(PIECE);
+            ready!(self.poll_make_room(valve, context));
             match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)? {
                 Poll::Ready(0) => {
                     ready!(self.poll_let_out(valve, context));
@@ -297,12 +337,16 @@ mod tests {
             }
             seen.to_vec()
         });
-        let mut rows = Vec::new();
+        let (mut rows, mut payloads) = (Vec::new(), Payloads::default());
         while let Some(piece) = outlet.next().await {
             // The client runs into pieces that nobody has taken.
             tokio::task::yield_now().await;
             assert!(piece.len() < 3 * PIECE, "{}", piece.len());
-            rows.extend_from_slice(&piece);
+            let mut piece: &[u8] = &piece;
+            while let Some(payload) = payloads.next(&mut piece) {
+                rows.extend_from_slice(payload);
+            }
+            assert!(piece.is_empty());
         }
         (client.await.unwrap(), rows)
     }
