@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
+use super::buffer;
 use super::checksum::{Crc64Nvme, Crc64NvmeHasher};
 use super::part::part_size;
 use crate::error::{Error, Result};
 use crate::store::{Pending, Store, Upload};
+
+/// A file of at most this many bytes is held in as many; a longer one, in parts as they are cut.
+const SMALL: usize = 1 << 20;
 
 /// What a file's bytes are.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -79,11 +83,12 @@ impl FileWriter {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         while !data.is_empty() {
             let size = part_size(self.cut);
-            // Small files stay small in memory; a second part will most likely be a whole one.
-            if self.cut > 0 && self.part.capacity() == 0 {
-                self.part.reserve_exact(size);
-            }
             let piece = data.split_to(data.len().min(size.saturating_sub(self.part.len())));
+            // Small files stay small in memory; a second part will most likely be a whole one.
+            if self.part.capacity() < size && (self.cut > 0 || self.part.len() + piece.len() > SMALL) {
+                let small = std::mem::replace(&mut self.part, buffer::take(size));
+                self.part.extend_from_slice(&small);
+            }
             self.part.extend_from_slice(&piece);
             if self.part.len() >= size {
                 self.cut().await?;
@@ -134,7 +139,7 @@ impl FileWriter {
     }
 
     async fn cut(&mut self) -> Result<()> {
-        let part = Bytes::from(std::mem::take(&mut self.part));
+        let part = buffer::shared(std::mem::take(&mut self.part));
         self.cut = self.cut.saturating_add(1);
         self.hashes.add(part.clone()).await?;
         self.upload.part(part).await

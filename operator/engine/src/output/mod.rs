@@ -1,5 +1,6 @@
 //! Files as customers see them: names, framing, compression, parts and checksums.
 
+mod buffer;
 mod checksum;
 mod compress;
 mod file;
