@@ -85,23 +85,30 @@ pub(super) fn fraction(microseconds: i64, out: &mut Vec<u8>) {
     if microseconds == 0 {
         return;
     }
-    let mut digits = [0; 6];
-    let mut rest = microseconds.unsigned_abs();
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[usize::try_from(rest % 10).unwrap_or_default()];
-        rest /= 10;
-    }
-    let length = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
-    out.push(b'.');
-    out.extend_from_slice(&digits[..length]);
+    let rest = microseconds.unsigned_abs();
+    let pair = |number: u64| two(u16::try_from(number % 100).unwrap_or_default());
+    let ([a, b], [c, d], [e, f]) = (pair(rest / 10_000), pair(rest / 100), pair(rest));
+    let text = [b'.', a, b, c, d, e, f];
+    let length = text.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    out.extend_from_slice(&text[..length]);
 }
-
-const DIGITS: &[u8; 10] = b"0123456789";
 
 /// The two digits of a number below 100.
 pub(super) const fn two(number: u16) -> [u8; 2] {
-    [DIGITS[(number / 10 % 10) as usize], DIGITS[(number % 10) as usize]]
+    PAIRS[(number % 100) as usize]
 }
+
+/// The digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let digits = b"0123456789";
+    let mut table = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        table[number] = [digits[number / 10], digits[number % 10]];
+        number += 1;
+    }
+    table
+};
 
 /// Appends at least two digits.
 fn padded(number: i64, out: &mut Vec<u8>) {
@@ -112,12 +119,12 @@ fn padded(number: i64, out: &mut Vec<u8>) {
 }
 
 fn clock(seconds: i64, out: &mut Vec<u8>) {
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (u16::try_from(hour), u16::try_from(minute), u16::try_from(second)) {
-        (Ok(hour), Ok(minute), Ok(second)) if hour < 100 => {
-            let (hour, minute, second) = (two(hour), two(minute), two(second));
-            let text = [hour[0], hour[1], b':', minute[0], minute[1], b':', second[0], second[1]];
-            out.extend_from_slice(&text);
+    match u32::try_from(seconds) {
+        Ok(seconds) if seconds < 360_000 => {
+            let pair = |number: u32| two(u16::try_from(number).unwrap_or_default());
+            let minutes = seconds / 60;
+            let ([a, b], [c, d], [e, f]) = (pair(minutes / 60), pair(minutes % 60), pair(seconds % 60));
+            out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
         }
         // No time of PostgreSQL's.
         _ => integer(seconds, out),
@@ -130,16 +137,17 @@ fn day(days: i64, out: &mut Vec<u8>) -> bool {
     let (year, month, day) = civil(days);
     // There is no year 0.
     let shown = if year > 0 { year } else { 1 - year };
-    let (month, day) = (two(month), two(day));
-    let rest = [b'-', month[0], month[1], b'-', day[0], day[1]];
+    let ([month, of_month], [day, of_day]) = (two(month), two(day));
     match u16::try_from(shown) {
         Ok(year) if year < 10_000 => {
-            let (century, year) = (two(year / 100), two(year % 100));
-            out.extend_from_slice(&[century[0], century[1], year[0], year[1]]);
+            let ([a, b], [c, d]) = (two(year / 100), two(year));
+            out.extend_from_slice(&[a, b, c, d, b'-', month, of_month, b'-', day, of_day]);
         }
-        _ => integer(shown, out),
+        _ => {
+            integer(shown, out);
+            out.extend_from_slice(&[b'-', month, of_month, b'-', day, of_day]);
+        }
     }
-    out.extend_from_slice(&rest);
     year <= 0
 }
 
@@ -154,13 +162,14 @@ fn civil(days: i64) -> (i64, u16, u16) {
     // From 0000-03-01 to 2000-01-01.
     let days = days + 730_425;
     let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
+    // What is within an era fits, and is divided faster.
+    let day_of_era = u32::try_from(days - era * 146_097).unwrap_or_default();
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let year = i64::from(year_of_era) + era * 400 + i64::from(month <= 2);
     (year, u16::try_from(month).unwrap_or_default(), u16::try_from(day).unwrap_or_default())
 }
 

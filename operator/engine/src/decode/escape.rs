@@ -6,52 +6,124 @@ use memchr::memchr2;
 
 /// Bytes are looked at in blocks of this many, which the compiler turns into vector instructions.
 const BLOCK: usize = 16;
+const HALF: usize = BLOCK / 2;
+const QUARTER: usize = BLOCK / 4;
+/// A text that needs escapes is gone through in parts of this many bytes.
+const PART: usize = 64;
 
 const fn needs_escape(byte: u8) -> bool {
-    (byte < b' ') || (byte == b'"') || (byte == b'\\')
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
 
-fn any_needs_escape(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0_u8, |any, &byte| any | u8::from(needs_escape(byte))) != 0
+/// Whether there is a byte of a kind, which is best told without branches.
+#[inline]
+pub(crate) fn contains(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> bool {
+    let any = |block: &[u8]| block.iter().fold(0_u8, |any, &byte| any | u8::from(is_wanted(byte))) != 0;
+    // What is left behind whole blocks is looked at together with some bytes before it.
+    if let Some(last) = bytes.last_chunk::<BLOCK>() {
+        let (blocks, _) = bytes.as_chunks::<BLOCK>();
+        return blocks.iter().any(|block| any(block)) || any(last);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<HALF>(), bytes.last_chunk::<HALF>()) {
+        return any(first) || any(last);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<QUARTER>(), bytes.last_chunk::<QUARTER>()) {
+        return any(first) || any(last);
+    }
+    bytes.iter().any(|byte| is_wanted(*byte))
 }
 
 /// Appends what stands for a text inside of a JSON string's quotes.
 pub(crate) fn escape_json(text: &[u8], out: &mut Vec<u8>) {
-    let (mut clean, mut start) = (0, 0);
-    // Whole runs of clean blocks are copied at once.
-    for block in text.chunks(BLOCK) {
-        if any_needs_escape(block) {
-            out.extend_from_slice(&text[clean..start]);
-            for &byte in block {
-                escape_byte(byte, out);
-            }
-            clean = start + block.len();
-        }
-        start += block.len();
+    if !contains(text, needs_escape) {
+        return out.extend_from_slice(text);
     }
-    out.extend_from_slice(&text[clean..]);
+    for part in text.chunks(PART) {
+        if !contains(part, needs_escape) {
+            out.extend_from_slice(part);
+            continue;
+        }
+        // Each word is written as it is, and the next one over what was too much. An escape has six bytes at the most.
+        let mut end = out.len();
+        out.resize(end + 6 * part.len() + 2 * WORD, 0);
+        let mut words = part.chunks_exact(WORD);
+        for word in &mut words {
+            let Ok(word) = word.try_into() else { continue };
+            end = escape_word(u64::from_le_bytes(word), WORD, out, end);
+        }
+        let mut word = [0; WORD];
+        let rest = words.remainder();
+        word[..rest.len()].copy_from_slice(rest);
+        end = escape_word(u64::from_le_bytes(word), rest.len(), out, end);
+        out.truncate(end);
+    }
 }
 
-fn escape_byte(byte: u8, out: &mut Vec<u8>) {
+/// Writes the first bytes of a word at a place, and returns where they end.
+#[inline]
+fn escape_word(mut word: u64, mut left: usize, out: &mut [u8], mut end: usize) -> usize {
+    let mut found = equal(word, b'"') | equal(word, b'\\') | equal(word & CONTROL, 0);
+    loop {
+        if let Some(place) = out.get_mut(end..end + WORD) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let before = (found.trailing_zeros() / 8) as usize;
+        if before >= left {
+            return end + left;
+        }
+        end += before;
+        let byte = word.to_le_bytes()[before];
+        if matches!(byte, b'"' | b'\\') {
+            if let Some(place) = out.get_mut(end..end + 2) {
+                place.copy_from_slice(&[b'\\', byte]);
+            }
+            end += 2;
+        } else {
+            let (escape, length) = control(byte);
+            if let Some(place) = out.get_mut(end..end + WORD) {
+                place.copy_from_slice(&escape);
+            }
+            end += length;
+        }
+        let taken = before + 1;
+        left -= taken;
+        if left == 0 {
+            return end;
+        }
+        word >>= 8 * taken;
+        found >>= 8 * taken;
+    }
+}
+
+/// What stands for a control character, and how long that is.
+fn control(byte: u8) -> ([u8; WORD], usize) {
     let short = match byte {
-        b'"' | b'\\' => byte,
         b'\n' => b'n',
         b'\r' => b'r',
         b'\t' => b't',
         8 => b'b',
         12 => b'f',
-        0..b' ' => {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(b"\\u00");
-            out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            return;
-        }
         _ => {
-            out.push(byte);
-            return;
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            return ([b'\\', b'u', b'0', b'0', high, low, 0, 0], 6);
         }
     };
-    out.extend([b'\\', short]);
+    ([b'\\', short, 0, 0, 0, 0, 0, 0], 2)
+}
+
+/// The bytes of a machine word.
+pub(crate) const WORD: usize = size_of::<u64>();
+/// The bits of which control characters have none.
+const CONTROL: u64 = u64::from_le_bytes([0xe0; WORD]);
+
+/// The highest bit of each byte of a word that equals `byte`; no other bit.
+#[inline]
+pub(crate) const fn equal(word: u64, byte: u8) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([0x7f; WORD]);
+    let other = word ^ u64::from_le_bytes([byte; WORD]);
+    // The lower seven bits carry into the highest one unless they are zero; nothing carries from byte to byte.
+    !(((other & LOW) + LOW) | other | LOW)
 }
 
 /// Makes a JSON string of what stands in `out` from `start` on.

@@ -12,13 +12,14 @@ pub(crate) fn write_json(shape: &Shape, value: &[u8], out: &mut Vec<u8>) -> Deco
         Shape::Scalar(scalar) => scalar_json(*scalar, value, out),
         Shape::Decimal { .. } => scalar_json(Scalar::Numeric, value, out),
         Shape::Array { element, .. } => {
-            let mut array = Array::read(value)?;
-            if array.lengths.is_empty() {
+            let array = Array::read(value)?;
+            let mut elements = array.elements;
+            if array.lengths().is_empty() {
                 out.extend_from_slice(b"[]");
             } else {
-                dimension(element, &array.lengths, &mut array.elements, out)?;
+                dimension(element, array.lengths(), &mut elements, out)?;
             }
-            array.elements.end()
+            elements.end()
         }
         Shape::Composite(attributes) => {
             out.push(b'{');

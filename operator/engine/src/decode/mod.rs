@@ -22,7 +22,7 @@ mod shape;
 mod text;
 
 pub(crate) use cursor::whole;
-pub(crate) use escape::{ends_lines, escape_json, quote_json};
+pub(crate) use escape::{WORD, contains, ends_lines, equal, escape_json, quote_json};
 pub(crate) use json::write_json;
 pub(crate) use nested::Array;
 pub(crate) use numeric::decimal;

@@ -10,9 +10,10 @@ const MAX_DIMENSIONS: usize = 6;
 
 /// An array's head, and its elements.
 pub(crate) struct Array<'a> {
-    /// Lengths of the dimensions. None: an empty array.
-    pub(crate) lengths: Vec<usize>,
-    lower_bounds: Vec<i32>,
+    /// How many dimensions it has. None: it is empty.
+    dimensions: usize,
+    lengths: [usize; MAX_DIMENSIONS],
+    lower_bounds: [i32; MAX_DIMENSIONS],
     pub(crate) elements: Cursor<'a>,
 }
 
@@ -21,39 +22,47 @@ impl<'a> Array<'a> {
         let mut cursor = Cursor::new(value);
         let dimensions = cursor.count()?;
         let (_has_nulls, _element_type) = (cursor.i32()?, cursor.u32()?);
-        if dimensions > MAX_DIMENSIONS {
-            return Err(Malformed("an array has more than six dimensions"));
-        }
-        let (mut lengths, mut lower_bounds) =
-            (Vec::with_capacity(dimensions), Vec::with_capacity(dimensions));
-        for _ in 0..dimensions {
-            lengths.push(cursor.count()?);
-            lower_bounds.push(cursor.i32()?);
+        let mut array = Self {
+            dimensions,
+            lengths: [0; MAX_DIMENSIONS],
+            lower_bounds: [0; MAX_DIMENSIONS],
+            elements: cursor,
+        };
+        let lengths =
+            array.lengths.get_mut(..dimensions).ok_or(Malformed("an array has more than six dimensions"))?;
+        for (length, lower_bound) in lengths.iter_mut().zip(&mut array.lower_bounds) {
+            (*length, *lower_bound) = (cursor.count()?, cursor.i32()?);
         }
         if lengths.contains(&0) {
-            lengths.clear();
+            array.dimensions = 0;
         }
-        Ok(Self { lengths, lower_bounds, elements: cursor })
+        Ok(Self { elements: cursor, ..array })
+    }
+
+    /// Lengths of the dimensions. None: an empty array.
+    pub(crate) fn lengths(&self) -> &[usize] {
+        &self.lengths[..self.dimensions]
     }
 }
 
 /// Appends an array (`array_out` in `arrayfuncs.c`).
 pub(super) fn array(element: &Shape, delimiter: char, value: &[u8], out: &mut Vec<u8>) -> Decoded {
     let delimiter = u8::try_from(delimiter).map_err(|_| Malformed("a delimiter has more than one byte"))?;
-    let mut array = Array::read(value)?;
-    if array.lengths.is_empty() {
+    let array = Array::read(value)?;
+    if array.dimensions == 0 {
         out.extend_from_slice(b"{}");
         return array.elements.end();
     }
-    if array.lower_bounds.iter().any(|bound| *bound != 1) {
-        for (length, lower) in array.lengths.iter().zip(&array.lower_bounds) {
+    if array.lower_bounds[..array.dimensions].iter().any(|bound| *bound != 1) {
+        for (length, lower) in array.lengths().iter().zip(&array.lower_bounds) {
             let upper = i64::from(*lower) + i64::try_from(*length).unwrap_or_default() - 1;
             out.extend_from_slice(format!("[{lower}:{upper}]").as_bytes());
         }
         out.push(b'=');
     }
-    dimension(element, delimiter, &array.lengths, &mut array.elements, out)?;
-    array.elements.end()
+    let mut elements = array.elements;
+    dimension(element, delimiter, array.lengths(), &mut elements, out)?;
+    elements.end()
 }
 
 fn dimension(

@@ -86,19 +86,21 @@ impl Rows for JsonRows {
 
     #[inline]
     fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded {
+        let Field { key, form } = self.columns.get(column).ok_or(SURPLUS)?;
+        let out = &mut self.output.data;
+        out.extend_from_slice(key);
         let Some(value) = value else {
-            let field = self.columns.get(column).ok_or(SURPLUS)?;
-            self.output.data.extend_from_slice(&field.key);
-            self.output.data.extend_from_slice(b"null");
+            out.extend_from_slice(b"null");
             return Ok(());
         };
-        if let Some(Field { key, form: Form::Decoded(shape) }) = self.columns.get(column) {
-            self.output.data.extend_from_slice(key);
-            return write_json(shape, value, &mut self.output.data);
+        match form {
+            Form::Json => out.extend_from_slice(&ends_lines(value)),
+            Form::Jsonb => out.extend_from_slice(versioned(value)?),
+            Form::Text => write_json(&Shape::Scalar(Scalar::Text), value, out)?,
+            Form::Bytea => write_json(&Shape::Scalar(Scalar::Bytea), value, out)?,
+            Form::Decoded(shape) => write_json(shape, value, out)?,
         }
-        self.begin(column);
-        self.part(column, value)?;
-        self.end(column)
+        Ok(())
     }
 
     fn takes_parts(&self, column: usize) -> bool {

@@ -2,10 +2,7 @@
 
 use pgexport_api::job::Csv;
 
-use crate::decode::{Scalar, Shape};
-
-/// Bytes are looked at in blocks of this many, which the compiler turns into vector instructions.
-const BLOCK: usize = 16;
+use crate::decode::{Scalar, Shape, WORD, contains, equal};
 
 /// The characters of a CSV.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,33 +36,56 @@ impl Dialect {
     }
 
     /// Whether some of these bytes need quotes around the text that they are in.
+    #[inline]
     pub(in crate::encode) fn needs_quotes(&self, bytes: &[u8]) -> bool {
-        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        let any = |block: &[u8]| {
-            block.iter().fold(0_u8, |any, &byte| {
-                any | u8::from(byte == self.delimiter)
-                    | u8::from(byte == self.quote)
-                    | u8::from(byte == b'\n')
-                    | u8::from(byte == b'\r')
-            }) != 0
-        };
-        blocks.iter().any(|block| any(block)) || any(rest)
+        contains(bytes, |byte| {
+            (byte == self.delimiter) | (byte == self.quote) | (byte == b'\n') | (byte == b'\r')
+        })
     }
 
     /// Appends bytes as they stand inside of quotes.
     pub(in crate::encode) fn escape(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        out.reserve(bytes.len());
-        for block in bytes.chunks(BLOCK) {
-            let mut escaped = [0_u8; 2 * BLOCK];
-            let mut length = 0;
-            for &byte in block {
-                // Written always, and kept where it is needed.
-                escaped[length] = self.escape;
-                length += usize::from((byte == self.quote) || (byte == self.escape));
-                escaped[length] = byte;
-                length += 1;
+        // Each block is written as if all of it were escaped, and the next one over what was too much.
+        let mut end = out.len();
+        out.resize(end + 2 * bytes.len() + 2 * WORD, 0);
+        let mut blocks = bytes.chunks_exact(WORD);
+        for block in &mut blocks {
+            let Ok(block) = block.try_into() else { continue };
+            end = self.escape_word(u64::from_le_bytes(block), WORD, out, end);
+        }
+        let rest = blocks.remainder();
+        let mut block = [0; WORD];
+        block[..rest.len()].copy_from_slice(rest);
+        end = self.escape_word(u64::from_le_bytes(block), rest.len(), out, end);
+        out.truncate(end);
+    }
+
+    /// Writes the first bytes of a word at a place, and returns where they end.
+    #[inline]
+    fn escape_word(&self, mut word: u64, mut length: usize, out: &mut [u8], mut end: usize) -> usize {
+        let mut found = equal(word, self.quote) | equal(word, self.escape);
+        loop {
+            // The bytes up to the next one that is escaped, and some more.
+            if let Some(place) = out.get_mut(end..end + WORD) {
+                place.copy_from_slice(&word.to_le_bytes());
             }
-            out.extend_from_slice(&escaped[..length]);
+            let before = (found.trailing_zeros() / 8) as usize;
+            if before >= length {
+                return end + length;
+            }
+            end += before;
+            if let Some(place) = out.get_mut(end..end + 2) {
+                let byte = word.to_le_bytes()[before];
+                place.copy_from_slice(&[self.escape, byte]);
+            }
+            end += 2;
+            let taken = before + 1;
+            length -= taken;
+            if length == 0 {
+                return end;
+            }
+            word >>= 8 * taken;
+            found >>= 8 * taken;
         }
     }
 
@@ -80,13 +100,21 @@ impl Dialect {
         }
     }
 
-    /// Puts what stands in `out` from `start` on into quotes, if it needs them.
-    pub(in crate::encode) fn tail(&self, start: usize, force: bool, out: &mut Vec<u8>) {
+    /// Puts what stands in `out` from `start` on into quotes, if it needs them. Meanwhile it is held in `scratch`.
+    pub(in crate::encode) fn tail(
+        &self,
+        start: usize,
+        force: bool,
+        out: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) {
         let text = &out[start..];
         if force || self.is_reserved(text) || self.needs_quotes(text) {
-            let text = out.split_off(start);
+            scratch.clear();
+            scratch.extend_from_slice(text);
+            out.truncate(start);
             out.push(self.quote);
-            self.escape(&text, out);
+            self.escape(scratch, out);
             out.push(self.quote);
         }
     }
@@ -130,7 +158,7 @@ mod tests {
         let (mut out, mut tail) = (Vec::new(), b"x,".to_vec());
         dialect.text(text.as_bytes(), force, &mut out);
         tail.extend_from_slice(text.as_bytes());
-        dialect.tail(2, force, &mut tail);
+        dialect.tail(2, force, &mut tail, &mut Vec::new());
         assert_eq!(tail[2..], out, "both ways are one");
         String::from_utf8(out).unwrap()
     }

@@ -16,6 +16,8 @@ pub(in crate::encode) struct CsvRows {
     columns: Vec<Field>,
     /// What is known of the value that comes in parts.
     parts: Parts,
+    /// A text that is being put into quotes.
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl CsvRows {
                 }
             })
             .collect();
-        Self { output: Output::default(), dialect, columns, parts: Parts::default() }
+        Self { output: Output::default(), dialect, columns, parts: Parts::default(), scratch: Vec::new() }
     }
 
     fn field(&self, column: usize) -> Decoded<&Field> {
@@ -106,7 +108,7 @@ impl Rows for CsvRows {
     #[inline]
     fn value(&mut self, column: usize, value: Option<&[u8]>) -> Decoded {
         self.delimit(column);
-        let Self { output, dialect, columns, .. } = self;
+        let Self { output, dialect, columns, scratch, .. } = self;
         let out = &mut output.data;
         let Some(value) = value else {
             out.extend_from_slice(&dialect.null);
@@ -130,7 +132,7 @@ impl Rows for CsvRows {
             Form::Decoded(shape) => write_text(shape, value, out)?,
         }
         if !field.plain {
-            dialect.tail(start, field.force, out);
+            dialect.tail(start, field.force, out, scratch);
         }
         Ok(())
     }
@@ -154,7 +156,7 @@ impl Rows for CsvRows {
 
     fn part(&mut self, column: usize, part: &[u8]) -> Decoded {
         let first = !std::mem::replace(&mut self.parts.begun, true);
-        let Self { output, dialect, columns, parts } = self;
+        let Self { output, dialect, columns, parts, .. } = self;
         let field = columns.get(column).ok_or(Malformed("a row has more columns than the query"))?;
         let out = &mut output.data;
         let mut digits = Vec::new();
@@ -188,7 +190,7 @@ impl Rows for CsvRows {
         if self.parts.quoted {
             self.output.data.push(self.dialect.quote);
         } else if let Some(start) = self.output.open.take() {
-            self.dialect.tail(start, force, &mut self.output.data);
+            self.dialect.tail(start, force, &mut self.output.data, &mut self.scratch);
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::builder::{
     ArrayBuilder as _, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
-    FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
+    FixedSizeBinaryBuilder, Float32Builder, Float64Builder, GenericByteBuilder, Int16Builder, Int32Builder,
+    Int64Builder, PrimitiveBuilder, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
 };
-use arrow_array::{ArrayRef, ListArray};
+use arrow_array::types::{ArrowPrimitiveType, ByteArrayType};
+use arrow_array::{Array as _, ArrayRef, ListArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, FieldRef};
 
@@ -167,33 +168,47 @@ impl Values {
         }
     }
 
-    /// The values so far; then there are none.
+    /// The values so far; then there are none, and room for as many.
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::Int16(builder) => Arc::new(builder.finish()),
-            Self::Int32(builder) => Arc::new(builder.finish()),
-            Self::Int64(builder) | Self::Oid(builder) => Arc::new(builder.finish()),
-            Self::Float32(builder) => Arc::new(builder.finish()),
-            Self::Float64(builder) => Arc::new(builder.finish()),
-            Self::Decimal(builder, _) => Arc::new(builder.finish()),
-            Self::Text(builder) | Self::Jsonb(builder) | Self::Printed(builder, ..) => {
-                Arc::new(builder.finish())
-            }
-            Self::Binary(builder) => Arc::new(builder.finish()),
+            Self::Int16(builder) => numbers(builder),
+            Self::Int32(builder) => numbers(builder),
+            Self::Int64(builder) | Self::Oid(builder) => numbers(builder),
+            Self::Float32(builder) => numbers(builder),
+            Self::Float64(builder) => numbers(builder),
+            Self::Decimal(builder, _) => numbers(builder),
+            Self::Text(builder) | Self::Jsonb(builder) | Self::Printed(builder, ..) => bytes(builder),
+            Self::Binary(builder) => bytes(builder),
             Self::Uuid(builder) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Time(builder) => Arc::new(builder.finish()),
-            Self::Timestamp(builder) => Arc::new(builder.finish()),
+            Self::Date(builder) => numbers(builder),
+            Self::Time(builder) => numbers(builder),
+            Self::Timestamp(builder) => numbers(builder),
             Self::List(list) => Arc::new(list.take()?),
         })
     }
 }
 
+/// A builder's values. A builder that grew again with each batch would copy them all.
+fn numbers<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef {
+    let array = builder.finish();
+    let empty = PrimitiveBuilder::with_capacity(array.len());
+    *builder = empty.with_data_type(array.data_type().clone());
+    Arc::new(array)
+}
+
+/// As [`numbers`]. The next batch may be somewhat larger.
+fn bytes<T: ByteArrayType>(builder: &mut GenericByteBuilder<T>) -> ArrayRef {
+    let array = builder.finish();
+    let length = array.value_data().len();
+    *builder = GenericByteBuilder::with_capacity(array.len(), length + length / 8);
+    Arc::new(array)
+}
+
 impl List {
     fn value(&mut self, value: &[u8]) -> Result<(), Fault> {
         let mut array = Array::read(value)?;
-        let length = match array.lengths.as_slice() {
+        let length = match array.lengths() {
             [] => 0,
             [length] => *length,
             _ => return Err(Unfit::Dimensions.into()),
