@@ -65,7 +65,7 @@ impl Packer {
             (FormatType::Parquet, _) => {
                 let schema = schema(&dataset.columns, &dataset.shapes);
                 let options = format.parquet.unwrap_or_default();
-                let writer = ParquetWriter::new(&options, schema, role == Role::Part)?;
+                let writer = ParquetWriter::new(&options, schema, role == Role::Part);
                 Work::Idle(Coder::Parquet(Box::new(writer)))
             }
             (_, Compression::None) => Work::None,

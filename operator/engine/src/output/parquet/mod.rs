@@ -1,6 +1,7 @@
 //! Parquet files: made of record batches, and of one another.
 
 mod join;
+mod varied;
 mod writer;
 
 pub use join::ParquetJoiner;
@@ -28,7 +29,7 @@ mod tests {
     fn part(values: &[Vec<i32>]) -> (Vec<u8>, usize) {
         let parquet = Parquet { row_group_bytes: ByteSize::mebibytes(1), ..Parquet::default() };
         let schema = batch(Vec::new()).schema().as_ref().clone();
-        let mut writer = ParquetWriter::new(&parquet, schema, true).unwrap();
+        let mut writer = ParquetWriter::new(&parquet, schema, true);
         let mut pieces = Vec::new();
         for values in values {
             pieces.extend(writer.push(&batch(values.clone())).unwrap());

@@ -4,30 +4,40 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use pgexport_api::job::{Parquet, ParquetCompression};
 use pgexport_api::reason::Reason;
 
+use super::varied;
 use crate::error::{Error, Result};
 
 /// What comes from the writer is collected in pieces of this size: a whole row group comes at once.
 const PIECE: usize = 1 << 20;
 /// A column whose different values have more bytes than this in a row group is not worth a dictionary: finding that out costs
-/// a look-up for each value until then.
+/// a look-up for each value until then, which [`varied`] saves where the first rows tell.
 const DICTIONARY: usize = 128 * 1024;
 
 /// Writes a Parquet file to memory, from where it is taken piece by piece. That holds one row group, encoded.
-pub(in crate::output) struct ParquetWriter(ArrowWriter<Pieces>);
+pub(in crate::output) struct ParquetWriter(State);
+
+enum State {
+    /// Before the first rows, which tell what dictionaries are worth.
+    New {
+        properties: WriterPropertiesBuilder,
+        schema: SchemaRef,
+    },
+    Begun(Box<ArrowWriter<Pieces>>),
+}
 
 impl ParquetWriter {
     /// Begins a file. One that is to be a part of another has no page index, whose offsets would be others there.
-    pub(in crate::output) fn new(parquet: &Parquet, schema: Schema, is_part: bool) -> Result<Self> {
+    pub(in crate::output) fn new(parquet: &Parquet, schema: Schema, is_part: bool) -> Self {
         let compression = match parquet.compression {
             ParquetCompression::Snappy => Compression::SNAPPY,
             ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
@@ -42,26 +52,42 @@ impl ParquetWriter {
             properties =
                 properties.set_statistics_enabled(EnabledStatistics::Chunk).set_offset_index_disabled(true);
         }
-        let options =
-            ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        ArrowWriter::try_new_with_options(Pieces::default(), Arc::new(schema), options)
-            .map(Self)
-            .map_err(failed)
+        Self(State::New { properties, schema: Arc::new(schema) })
     }
 
     /// Takes rows, and gives what is ready of the file.
     pub(in crate::output) fn push(&mut self, rows: &RecordBatch) -> Result<Vec<Bytes>> {
-        self.0.write(rows).map_err(failed)?;
-        Ok(self.0.inner_mut().take())
+        let writer = self.writer(Some(rows))?;
+        writer.write(rows).map_err(failed)?;
+        Ok(writer.inner_mut().take())
     }
 
     /// Writes the last row group and the footer, and gives all that is left; with it, how long the footer is.
     pub(in crate::output) fn finish(mut self) -> Result<(Vec<Bytes>, u64)> {
-        self.0.flush().map_err(failed)?;
-        let before = self.0.bytes_written();
-        self.0.finish().map_err(failed)?;
-        let footer = self.0.bytes_written().saturating_sub(before) as u64;
-        Ok((self.0.inner_mut().take(), footer))
+        let writer = self.writer(None)?;
+        writer.flush().map_err(failed)?;
+        let before = writer.bytes_written();
+        writer.finish().map_err(failed)?;
+        let footer = writer.bytes_written().saturating_sub(before) as u64;
+        Ok((writer.inner_mut().take(), footer))
+    }
+
+    /// The writer; before it is one, `rows` are the first, if there are any.
+    fn writer(&mut self, rows: Option<&RecordBatch>) -> Result<&mut ArrowWriter<Pieces>> {
+        if let State::New { properties, schema } = &self.0 {
+            let mut properties = properties.clone();
+            for name in rows.map(varied::columns).unwrap_or_default() {
+                properties = properties.set_column_dictionary_enabled(name.into(), false);
+            }
+            let options =
+                ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+            let writer = ArrowWriter::try_new_with_options(Pieces::default(), Arc::clone(schema), options);
+            self.0 = State::Begun(Box::new(writer.map_err(failed)?));
+        }
+        match &mut self.0 {
+            State::Begun(writer) => Ok(writer),
+            State::New { .. } => Err(Error::new(Reason::InternalError, "a Parquet file has not been begun")),
+        }
     }
 }
 
