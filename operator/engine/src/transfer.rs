@@ -14,6 +14,7 @@ use pgexport_api::report::Delivered;
 use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
+pub use self::records::Records;
 use self::unseen::{Chunk, Ended, Out};
 use crate::error::{Error, Result};
 use crate::export::expect;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The records of one body, which comes in pieces of any size.
 #[derive(Debug)]
-pub(super) struct Records {
+pub struct Records {
     kind: Kind,
     count: u64,
     /// Whether the last byte ended a record, or none has come.
@@ -34,7 +34,9 @@ enum Kind {
 }
 
 impl Records {
-    pub(super) fn new(format: &Format) -> Self {
+    /// Of a body in this format.
+    #[must_use]
+    pub fn new(format: &Format) -> Self {
         let kind = match format.format_type {
             FormatType::Csv => {
                 let csv = format.csv.as_ref();
@@ -55,7 +57,7 @@ impl Records {
     }
 
     /// Takes the next piece, and gives what a worker would have written.
-    pub(super) fn push(&mut self, piece: Bytes) -> Result<Bytes> {
+    pub fn push(&mut self, piece: Bytes) -> Result<Bytes> {
         let Some(last) = piece.last() else { return Ok(piece) };
         let began_ended = self.ended;
         match &mut self.kind {
@@ -82,7 +84,7 @@ impl Records {
     }
 
     /// How many there were.
-    pub(super) fn finish(self) -> Result<u64> {
+    pub fn finish(self) -> Result<u64> {
         if self.ended {
             return Ok(self.count);
         }
