@@ -224,13 +224,13 @@ mod tests {
     #[test]
     fn what_was_forbidden_since_keeps_nothing_from_being_removed() {
         let (world, order) = ended("Copy");
-        let changes = [
+        let cases = [
             (json!({"inlineSQL": "Forbid"}), json!({})),
             (json!({"queries": [{"name": "other", "sql": "SELECT 1"}]}), json!({})),
             (json!({"method": "AuroraS3"}), json!({})),
             (json!({}), json!({"allow": {"sources": ["other"], "queries": ["other"]}})),
         ];
-        for (of_source, of_sink) in changes {
+        for (of_source, of_sink) in cases {
             let mut sink = world.sink.clone();
             merge(&mut sink, of_sink);
             let changed = World { source: of_source, sink, ..ended("Copy").0 };
@@ -254,8 +254,7 @@ mod tests {
             );
             assert_eq!(cleanup.staging.as_ref(), order.staging());
         }
-        let claim = |path: &str| json!({"volume": {"claimName": "exports", "path": path}});
-        world.sink = claim("b/");
+        world.sink = json!({"volume": {"claimName": "exports", "path": "b/"}});
         world.status["location"] = json!("volume://exports/a/x/");
         world.status["locationServer"] = Value::Null;
         let cleanup = world.resolve(CleanupPart::Everything).unwrap();

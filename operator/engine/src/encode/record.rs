@@ -201,9 +201,7 @@ mod tests {
     use super::super::binary::tests::framed;
     use super::*;
 
-    type Row = Vec<Option<Vec<u8>>>;
-
-    fn sent(row: &Row) -> Vec<u8> {
+    fn sent(row: &[Option<Vec<u8>>]) -> Vec<u8> {
         let mut out = u32::try_from(row.len()).unwrap().to_be_bytes().to_vec();
         for value in row {
             out.extend(25_u32.to_be_bytes());
@@ -254,14 +252,14 @@ mod tests {
 
     #[test]
     fn rows_without_columns_are_counted() {
-        let row = line(&sent(&Vec::new()));
+        let row = line(&sent(&[]));
         assert_eq!(made(0, &row.repeat(3), 5).unwrap(), (3, framed(&vec![Vec::new(); 3], 0)));
         assert_eq!(made(7, b"", 1).unwrap(), (0, framed(&[], 0)));
     }
 
     #[test]
     fn what_breaks_off_or_is_something_else_is_refused() {
-        let row = sent(&vec![Some(vec![7; 100]), None]);
+        let row = sent(&[Some(vec![7; 100]), None]);
         let whole = line(&row);
         assert!(made(2, &whole, 9).is_ok());
         let cut = line(&row[..50]);
