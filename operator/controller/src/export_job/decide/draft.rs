@@ -155,13 +155,22 @@ impl<'a> Draft<'a> {
 
     /// Ends the ExportJob badly.
     pub fn fail(&mut self, failure: &Failure) {
+        self.fail_by(failure, None);
+    }
+
+    /// By an attempt's Job, if one failed last.
+    pub fn fail_by(&mut self, failure: &Failure, job: Option<String>) {
         self.record_error(failure);
         let reason = failure.reason;
         let message = sentence(failure);
         self.end(Phase::Failed);
         self.set_stalled(reason, &message);
         self.condition(ConditionType::Failed, Truth::True, reason.as_str(), &message);
-        self.tell(Notice::warning("Failed", format!("{reason}: {message}")));
+        let notice = Notice::warning("Failed", format!("{reason}: {message}"));
+        self.tell(match job {
+            Some(job) => notice.about(job),
+            None => notice,
+        });
         self.leave_nothing_running();
     }
 

@@ -29,7 +29,8 @@ pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
     let next = match failure.reason.class() {
         _ if failure.reason == Reason::Disrupted => disrupted(draft, &mut failures),
         Class::Permanent => {
-            draft.fail(failure);
+            let name = draft.name(attempt);
+            draft.fail_by(failure, Some(name));
             return;
         }
         Class::Environment => environment(draft, &mut failures),
@@ -40,10 +41,12 @@ pub fn failed(draft: &mut Draft<'_>, attempt: Child, failure: &Failure) {
         Err(why) => {
             draft.set_failures(failures);
             let message = format!("{why}: {}", failure.message);
-            draft.fail(&match failure.reason {
+            let last = match failure.reason {
                 Reason::Disrupted => failure::failure(Reason::DisruptedTooOften, message),
                 _ => Failure { message, ..failure.clone() },
-            });
+            };
+            let name = draft.name(attempt);
+            draft.fail_by(&last, Some(name));
             return;
         }
     };

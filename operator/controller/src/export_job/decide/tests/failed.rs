@@ -44,6 +44,31 @@ fn transient_failures_use_up_the_attempts() {
 }
 
 #[test]
+fn each_attempt_that_fails_is_one_event_that_names_its_job() {
+    let mut story = Story::exporting(job(&json!({"retry": {"limit": 1}})));
+    let mut told = Vec::new();
+    for reason in [Reason::BucketNotFound, Reason::ConnectionLost, Reason::ConnectionLost] {
+        let name = story.last().name.clone();
+        story.fail(failure(reason, "the third wall of the room"));
+        let decision = story.after(1);
+        let warnings: Vec<_> = decision.events.iter().filter(|event| event.warning).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].note.contains("the third wall of the room"), "{}", warnings[0].note);
+        assert_eq!(warnings[0].about, Some(crate::event::About::Job(name)));
+        told.push(warnings[0].reason);
+        if let Some(wait) = decision.requeue {
+            let wait = i64::try_from(wait.as_secs()).unwrap();
+            let decision = story.after(wait);
+            story.create(&decision);
+            story.run();
+            story.after(1);
+        }
+    }
+    assert_eq!(told, ["BucketNotFound", "Retrying", "Failed"]);
+    assert_eq!(story.status.phase, Some(Phase::Failed));
+}
+
+#[test]
 fn failures_of_the_environment_cost_no_attempt_but_time() {
     let mut story = Story::exporting(job(&json!({"retry": {"limit": 0}})));
     let begun = story.now;
