@@ -140,12 +140,24 @@ async fn create_refuses_with_the_field_and_the_fix() {
         }
     }
     let staging = json!({"sinkRef": {"name": "staging"}, "kmsKeyId": "alias/key"});
+    let ledger = |method: &str, ledger: Value| json!({"postgres": postgres(), "method": method, "staging": {"sinkRef": {"name": "staging"}}, "runLedger": ledger});
+    let host = postgres()["host"].clone();
     for (spec, wanted) in [
+        (ledger("Copy", json!({"hostOfWriter": "writer"})), "runLedger goes with method AuroraS3 only"),
+        (ledger("AuroraS3", json!({"hostOfWriter": host})), "name the writer's host"),
+        (ledger("AuroraS3", json!({"hostOfWriter": host, "portOfWriter": 5432})), "name the writer's host"),
+        (ledger("AuroraS3", json!({"hostOfWriter": "no host"})), "hostOfWriter"),
         (json!({"postgres": postgres(), "method": "AuroraS3"}), "method AuroraS3 needs staging"),
         (json!({"postgres": postgres(), "staging": staging}), "goes with method AuroraS3 only"),
     ] {
         let error = namespace.create_object("ExportSource", "s", spec).await.unwrap_err();
         assert!(error.to_string().contains(wanted), "{error}");
+    }
+    for (name, there) in [
+        ("writer", json!({"hostOfWriter": "writer"})),
+        ("port", json!({"hostOfWriter": host, "portOfWriter": 5433})),
+    ] {
+        namespace.create_object("ExportSource", name, ledger("AuroraS3", there)).await.unwrap();
     }
     let mut unchecked = postgres();
     unchecked["tls"] = json!({"mode": "Require", "caSecretRef": {"name": "s", "key": "k"}});

@@ -58,6 +58,17 @@ async fn a_database_exports_by_itself_and_its_table_tells() {
         assert_eq!(row.get::<_, &str>(0), "succeeded");
         assert!(row.get::<_, i64>(1) > 1 && row.get::<_, bool>(2), "in several objects");
     }
+    let attempts = admin
+        .query(
+            "SELECT state, chunks, succeeded, finished_at > started_at FROM pgexport.attempts($1)",
+            &[&uid],
+        )
+        .await
+        .unwrap();
+    assert_eq!(attempts.len(), 1);
+    let (state, chunks): (&str, i32) = (attempts[0].get(0), attempts[0].get(1));
+    assert_eq!((state, chunks, attempts[0].get::<_, i64>(2)), ("exported", 3, 3));
+    assert!(attempts[0].get::<_, bool>(3));
     drop(admin);
     world.remove(&["gzip", "plain"]).await;
 }

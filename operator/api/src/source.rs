@@ -37,7 +37,11 @@ use crate::size::{ByteSize, size};
     validation = Rule::new("!has(self.spec.method) || self.spec.method != 'AuroraS3' || has(self.spec.staging)")
         .message("method AuroraS3 needs staging: name in staging.sinkRef an ExportSink of type s3, to whose bucket the database writes"),
     validation = Rule::new("!has(self.spec.staging) || !has(self.spec.staging.kmsKeyId) || (has(self.spec.method) && self.spec.method == 'AuroraS3')")
-        .message("staging.kmsKeyId goes with method AuroraS3 only: it is for what the database writes")
+        .message("staging.kmsKeyId goes with method AuroraS3 only: it is for what the database writes"),
+    validation = Rule::new("!has(self.spec.runLedger) || (has(self.spec.method) && self.spec.method == 'AuroraS3')")
+        .message("runLedger goes with method AuroraS3 only: it says where the runs of a replica's own exports are recorded"),
+    validation = Rule::new("!has(self.spec.runLedger) || self.spec.runLedger.hostOfWriter != self.spec.postgres.host || (has(self.spec.runLedger.portOfWriter) && self.spec.runLedger.portOfWriter != self.spec.postgres.port)")
+        .message("runLedger.hostOfWriter is postgres.host itself: name the writer's host, or remove runLedger where postgres.host is the writer")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExportSourceSpec {
@@ -56,6 +60,10 @@ pub struct ExportSourceSpec {
     /// `method: AuroraS3`, whose database has to reach the bucket in its own region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<Staging>,
+    /// Where exports are recorded, in the table of runs of the schema `pgexport`, when `postgres.host` is a replica, where nothing
+    /// can be written. Without it, a replica's exports are not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_ledger: Option<RunLedger>,
     /// How hard the database may be hit. `maxConnections` and `maxRunningJobs` hold over all ExportJobs whose sources name the
     /// same host, port and user, in any namespace; where such sources name different limits, the smallest counts. The others
     /// are looked at before each attempt to export, and one that is passed is waited for.
@@ -91,7 +99,8 @@ pub enum Method {
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Connections at the same time. An ExportJob takes `chunking.parallelism`, and one that holds the snapshot; with
-    /// `method: AuroraS3` each worker takes one more, to see how far the database is.
+    /// `method: AuroraS3` each worker takes one more, to see how far the database is, and with `runLedger` another one, which
+    /// leads to the writer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10_000))]
     pub max_connections: Option<u32>,
@@ -338,6 +347,20 @@ pub struct Retention {
     pub on_failure: Option<Duration>,
 }
 
+/// Where the table of runs is, for a replica.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunLedger {
+    /// Host name or address of the writer that the replica follows; on Aurora best the cluster's endpoint, which leads to the
+    /// writer also after a failover. Database, user, password, TLS and settings are those of `postgres`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:_-]+$"))]
+    pub host_of_writer: String,
+    /// TCP port of the writer. Default: that of `postgres`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port_of_writer: Option<u16>,
+}
+
 /// What was last observed of an `ExportSource`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -373,8 +396,10 @@ pub struct AuroraS3 {
     pub extension: Option<String>,
     /// Whether it takes a KMS key; extensions of before 2023 do not.
     pub kms_key: bool,
-    /// The table of runs in the schema `pgexport`. Ready: runs are recorded. NotInstalled: they are not, until
-    /// `pgexport sql install`. NotGranted: the login is no member of `pgexport_worker`. ReadOnly: the database is a replica.
+    /// The table of runs in the schema `pgexport`, on the writer where `runLedger` names one. Ready: runs are recorded.
+    /// NotInstalled: they are not, until `pgexport sql install`. NotGranted: the login is no member of `pgexport_worker`.
+    /// ReadOnly: the database is a replica, and so is what `runLedger` names, if anything. Outdated: it is of an earlier version,
+    /// which has no attempts and no runs of replicas; those are recorded after `pgexport sql install`.
     pub run_table: RunTable,
 }
 
@@ -389,6 +414,7 @@ pub enum RunTable {
     NotInstalled,
     NotGranted,
     ReadOnly,
+    Outdated,
 }
 
 /// A PostgreSQL server as a probe saw it.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Subcommand, ValueHint};
-use pgexport_api::source::{Postgres, SecretKeyRef};
+use pgexport_api::source::{Postgres, RunLedger, SecretKeyRef};
 use pgexport_engine::Error;
 use pgexport_engine::aurora::schema::{self, Installed};
 use pgexport_engine::secret::{MemorySecrets, Secret, Secrets};
@@ -66,7 +66,7 @@ struct Place {
     /// Who changes the database, with the password in PGPASSWORD. Default: the source's own login.
     #[arg(long, value_name = "ROLE")]
     user: Option<String>,
-    /// The writer, where the source names a replica.
+    /// The writer, where the source names a replica. Default: what its runLedger names, if anything.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 }
@@ -165,6 +165,10 @@ fn database(place: &Place) -> Result<Database, SqlError> {
     let login = postgres.user.clone();
     // What is made for exports has no place here.
     postgres.settings.clear();
+    if let Some(RunLedger { host_of_writer, port_of_writer }) = &object.run_ledger {
+        postgres.host.clone_from(host_of_writer);
+        postgres.port = port_of_writer.unwrap_or(postgres.port);
+    }
     if let Some(host) = &place.host {
         postgres.host.clone_from(host);
     }

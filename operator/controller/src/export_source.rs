@@ -81,6 +81,7 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
             limits: source.spec.limits.unwrap_or_default(),
             method: source.spec.method,
             kms_key_id: source.spec.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
+            run_ledger: source.spec.run_ledger.clone(),
         })),
         image: &context.image,
     };

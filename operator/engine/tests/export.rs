@@ -114,6 +114,7 @@ impl Room {
                 limits: pgexport_api::source::Limits::default(),
                 method: pgexport_api::source::Method::Copy,
                 kms_key_id: None,
+                run_ledger: None,
             },
             sink: sink("customer", &self.customer, false),
             delivery: if staged {

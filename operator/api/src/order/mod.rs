@@ -29,7 +29,7 @@ use crate::job::{
     Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue, Window,
 };
 use crate::sink::{Http, S3, Volume};
-use crate::source::{Limits, Method, Postgres};
+use crate::source::{Limits, Method, Postgres, RunLedger};
 
 /// The version of [`Order`] that this code writes and reads.
 pub const ORDER_VERSION: u32 = 1;
@@ -177,6 +177,9 @@ pub struct NamedSource {
     /// The KMS key by which it encrypts what it writes by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
+    /// Where its runs are recorded when it is a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_ledger: Option<RunLedger>,
 }
 
 /// An ExportSink's name and target.
@@ -261,6 +264,16 @@ impl Order {
     #[must_use]
     pub const fn new(task: Task) -> Self {
         Self { version: ORDER_VERSION, task }
+    }
+}
+
+impl NamedSource {
+    /// The connection to the writer on which a replica's runs are recorded, where one is named.
+    #[must_use]
+    pub fn writer(&self) -> Option<Postgres> {
+        let RunLedger { host_of_writer, port_of_writer } = self.run_ledger.as_ref()?;
+        let port = port_of_writer.unwrap_or(self.postgres.port);
+        Some(Postgres { host: host_of_writer.clone(), port, ..self.postgres.clone() })
     }
 }
 

@@ -116,6 +116,7 @@ pub(super) fn named_source(name: &str, source: &ExportSourceSpec) -> NamedSource
         limits: source.limits.unwrap_or_default(),
         method: source.method,
         kms_key_id: source.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
+        run_ledger: source.run_ledger.clone(),
     }
 }
 

@@ -136,6 +136,7 @@ mod tests {
                 limits: Limits::default(),
                 method: Method::Copy,
                 kms_key_id: None,
+                run_ledger: None,
             })),
             image: &image,
         };

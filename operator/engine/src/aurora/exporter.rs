@@ -8,8 +8,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{DOING, Said, classify};
-use super::run_table;
+use super::ledger::Ledger;
 use super::target::Target;
+use super::{replica, run_table};
 use crate::encode::DatabaseStatement;
 use crate::error::{Error, Result};
 use crate::plan::{self, Chunk, Plan};
@@ -65,8 +66,8 @@ pub struct Exporter {
 enum Connection {
     /// It has no transaction: the statement of the table of runs makes its own.
     Recorded(Session),
-    /// It is in the transaction in which it calls the extension.
-    Plain(Importer),
+    /// It is in the transaction in which it calls the extension. With a ledger, each call is told to that before and after.
+    Plain(Importer, Option<Ledger>),
 }
 
 impl Uploaded {
@@ -85,26 +86,32 @@ impl Uploaded {
 }
 
 impl Exporter {
-    /// Connects. With `recorded` it exports by the table of runs, otherwise by the extension alone.
+    /// Connects. With a ledger each export is recorded there, otherwise the extension is called alone.
     ///
     /// # Errors
     /// As of [`Importer::join`].
     pub async fn connect(
         connector: &Connector,
         plan: &Plan,
-        recorded: bool,
+        ledger: Option<&Ledger>,
         application_name: &str,
     ) -> Result<Self> {
-        let connection = match &plan.snapshot {
-            _ if recorded => {
+        let connection = match (&plan.snapshot, ledger) {
+            (snapshot, Some(Ledger::Here)) => {
                 let session = connector.connect(application_name).await?;
-                if let Some(snapshot) = &plan.snapshot {
+                if let Some(snapshot) = snapshot {
                     check_instance(&session, snapshot)?;
                 }
                 Connection::Recorded(session)
             }
-            Some(snapshot) => Connection::Plain(Importer::join(connector, snapshot, application_name).await?),
-            None => Connection::Plain(Importer::connect(connector, application_name).await?),
+            (Some(snapshot), ledger) => {
+                let importer = Importer::join(connector, snapshot, application_name).await?;
+                Connection::Plain(importer, ledger.cloned())
+            }
+            (None, ledger) => {
+                let importer = Importer::connect(connector, application_name).await?;
+                Connection::Plain(importer, ledger.cloned())
+            }
         };
         let mut exporter = Self { connection, pid: 0, application_name: application_name.to_owned() };
         let (session, doing) = (exporter.session(), "asking for the server process");
@@ -116,7 +123,7 @@ impl Exporter {
     /// The name under which the server shows the next export.
     pub fn rename(&mut self, application_name: String) {
         self.application_name.clone_from(&application_name);
-        if let Connection::Plain(importer) = &mut self.connection {
+        if let Connection::Plain(importer, _) = &mut self.connection {
             importer.rename(application_name);
         }
     }
@@ -140,7 +147,7 @@ impl Exporter {
         request: &Request<'_>,
         stop: &CancellationToken,
     ) -> Result<Uploaded> {
-        if let Connection::Plain(importer) = &mut self.connection
+        if let Connection::Plain(importer, _) = &mut self.connection
             && plan.snapshot.is_none()
         {
             importer.begin_anew().await?;
@@ -157,11 +164,16 @@ impl Exporter {
                     }
                     Ok(uploaded)
                 }
-                Connection::Plain(importer) => {
+                Connection::Plain(importer, ledger) => {
                     importer.pin().await?;
                     plan::lock(importer.session(), plan, chunk, query).await?;
                     importer.pin().await?;
-                    call(importer.session(), target, request).await
+                    let session = importer.session();
+                    let visible = plan.snapshot.as_ref().map(|snapshot| snapshot.visible.as_str());
+                    match ledger {
+                        Some(ledger) => replica::export(session, ledger, target, visible, request).await,
+                        None => call(session, target, request).await,
+                    }
                 }
             }
         };
@@ -188,14 +200,14 @@ impl Exporter {
     pub async fn finish(self) {
         match self.connection {
             Connection::Recorded(session) => session.close().await,
-            Connection::Plain(importer) => importer.finish().await,
+            Connection::Plain(importer, _) => importer.finish().await,
         }
     }
 
     const fn session(&self) -> &Session {
         match &self.connection {
             Connection::Recorded(session) => session,
-            Connection::Plain(importer) => importer.session(),
+            Connection::Plain(importer, _) => importer.session(),
         }
     }
 

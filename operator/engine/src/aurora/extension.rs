@@ -2,6 +2,7 @@
 
 use pgexport_api::reason::Reason;
 use pgexport_api::source::{AuroraS3, RunTable};
+use tokio_postgres::Row;
 
 use crate::error::{Error, Result};
 use crate::source::Session;
@@ -12,7 +13,7 @@ use crate::source::error::Stage;
 const LOOK: &str = "
 SELECT e.oid IS NOT NULL, coalesce(e.kms_key, false), coalesce(e.allowed, false), w.granted,
        pg_catalog.pg_is_in_recovery(), current_user::pg_catalog.text,
-       (SELECT x.extversion FROM pg_catalog.pg_extension x WHERE x.extname = 'aws_s3')
+       (SELECT x.extversion FROM pg_catalog.pg_extension x WHERE x.extname = 'aws_s3'), coalesce(w.present, false)
 FROM (VALUES (1)) one (n)
 LEFT JOIN LATERAL (
   SELECT p.oid, 'kms_key' = ANY (p.proargnames) AS kms_key,
@@ -23,9 +24,10 @@ LEFT JOIN LATERAL (
   ORDER BY 2 DESC LIMIT 1) e ON true
 LEFT JOIN LATERAL (
   SELECT pg_catalog.bool_and(
-    pg_catalog.has_schema_privilege(s.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS granted
+    pg_catalog.has_schema_privilege(s.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) AS granted,
+    pg_catalog.bool_or(p.proname = 'finish_attempt') AS present
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
-  WHERE s.nspname = 'pgexport' AND p.proname IN ('prepare_run', 'orphans', 'cancel', 'mark_lost', 'finish_run')) w ON true";
+  WHERE s.nspname = 'pgexport' AND p.proname IN ('prepare_run', 'orphans', 'cancel', 'mark_lost', 'finish_run', 'finish_attempt')) w ON true";
 
 /// What a login finds in its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,6 @@ impl Extension {
         let installed: bool = row.try_get(0).map_err(column)?;
         let kms_key: bool = row.try_get(1).map_err(column)?;
         let allowed: bool = row.try_get(2).map_err(column)?;
-        let granted: Option<bool> = row.try_get(3).map_err(column)?;
-        let replica: bool = row.try_get(4).map_err(column)?;
         let role: String = row.try_get(5).map_err(column)?;
         let unavailable = |message: &str, hint: String| {
             Err(Error::new(Reason::ExtensionUnavailable, message).with_hint(hint))
@@ -79,19 +79,11 @@ impl Extension {
                     .to_owned(),
             );
         }
-        let run_table = match (granted, replica) {
-            (None, _) => RunTable::NotInstalled,
-            (Some(false), _) => RunTable::NotGranted,
-            (Some(true), true) => RunTable::ReadOnly,
-            (Some(true), false) => RunTable::Ready,
-        };
-        Ok(Self { version: row.try_get(6).map_err(column)?, kms_key, run_table })
-    }
-
-    /// Whether runs are recorded.
-    #[must_use]
-    pub fn records_runs(&self) -> bool {
-        self.run_table == RunTable::Ready
+        Ok(Self {
+            version: row.try_get(6).map_err(column)?,
+            kms_key,
+            run_table: run_table(&row).map_err(column)?,
+        })
     }
 
     /// For the status.
@@ -99,4 +91,26 @@ impl Extension {
     pub fn told(&self) -> AuroraS3 {
         AuroraS3 { extension: self.version.clone(), kms_key: self.kms_key, run_table: self.run_table }
     }
+}
+
+/// The table of runs in the database of this session, which needs no extension.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn find_run_table(session: &Session) -> Result<RunTable> {
+    let doing = "looking for the table of runs";
+    let row = session.one(Stage::Run, doing, LOOK, &[]).await?;
+    run_table(&row).map_err(|error| session.error(error, Stage::Run, doing))
+}
+
+fn run_table(row: &Row) -> Result<RunTable, tokio_postgres::Error> {
+    let (granted, replica, present): (Option<bool>, bool, bool) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(7)?);
+    Ok(match (granted, replica, present) {
+        (None, ..) => RunTable::NotInstalled,
+        (Some(false), ..) => RunTable::NotGranted,
+        (Some(true), true, _) => RunTable::ReadOnly,
+        (Some(true), false, false) => RunTable::Outdated,
+        (Some(true), false, true) => RunTable::Ready,
+    })
 }

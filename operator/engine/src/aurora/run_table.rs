@@ -1,6 +1,7 @@
 //! The table of runs in the schema `pgexport`, as far as one export needs it.
 
 use pgexport_api::reason::Reason;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::error::{DOING, Said, classify};
@@ -81,7 +82,12 @@ async fn prepare(
 async fn outcome(session: &Session, target: &Target, run_id: i64) -> Result<Uploaded> {
     let doing = "reading a run's outcome";
     let row = session.one(Stage::Run, doing, OUTCOME, &[(&run_id, Type::INT8)]).await?;
-    let column = |error| session.error(error, Stage::Run, doing);
+    ended(session, target, &row)
+}
+
+/// What a row tells that has state, numbers and error of an outcome.
+pub(super) fn ended(session: &Session, target: &Target, row: &Row) -> Result<Uploaded> {
+    let column = |error| session.error(error, Stage::Run, "reading a run's outcome");
     let state: &str = row.try_get(0).map_err(column)?;
     if state != "succeeded" {
         let said = Said {
@@ -90,7 +96,7 @@ async fn outcome(session: &Session, target: &Target, run_id: i64) -> Result<Uplo
             detail: row.try_get(6).map_err(column)?,
             hint: row.try_get(7).map_err(column)?,
         };
-        tracing::debug!(run_id, state, sql_state = said.sql_state, "an export by the database has ended");
+        tracing::debug!(state, sql_state = said.sql_state, "an export by the database has ended");
         return Err(classify(&said, target));
     }
     Uploaded::new(
@@ -101,7 +107,7 @@ async fn outcome(session: &Session, target: &Target, run_id: i64) -> Result<Uplo
 }
 
 /// The table's unique indexes keep a chunk from being exported twice in an attempt, and an object from two writers.
-fn twice() -> Error {
+pub(super) fn twice() -> Error {
     let message = "another run exports this chunk in this attempt, or has exported it";
     Error::new(Reason::DatabaseError, message)
         .with_sql_state("23505")

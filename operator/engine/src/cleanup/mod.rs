@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::choice::{Choice, Found, choose};
 use self::token::Tokens;
-use crate::aurora::{Extension, end_orphans};
+use crate::aurora::{attempt, end_orphans, ledger};
 use crate::error::{Error, Result};
 use crate::manifest::{MANIFEST, Manifest, SUCCESS, Success};
 use crate::secret::Secrets;
@@ -91,12 +91,20 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
 /// asked, says so.
 async fn end_exports(run: &RunIdentity, source: &NamedSource, secrets: Arc<dyn Secrets>) -> Option<String> {
     let ending = async {
-        let connector = Connector::new(&source.postgres, secrets);
-        let session = connector.connect(&application_name(run, "cleanup")).await?;
-        let recorded = Extension::find(&session, false).await?.records_runs();
-        let ended = if recorded { end_orphans(&session, &run.uid, |_, _| true).await } else { Ok(0) };
+        let name = application_name(run, "cleanup");
+        let session = Connector::new(&source.postgres, Arc::clone(&secrets)).connect(&name).await?;
+        // Whether it takes a key does not matter any more.
+        let source = NamedSource { kms_key_id: None, ..source.clone() };
+        let found = ledger::find(&session, &source, secrets, &name).await?;
+        if let Some(ledger) = &found.ledger {
+            end_orphans(&session, ledger, &run.uid, |_, _| true).await?;
+        }
+        if let Some(ledger) = found.attempts() {
+            attempt::close(&session, &ledger, &run.uid).await?;
+            ledger.close().await;
+        }
         session.close().await;
-        ended
+        Ok::<(), Error>(())
     };
     let error = ending.await.err()?;
     tracing::warn!(%error, "the database cannot be asked whether it still exports by itself");

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::share::{connection_name, more_telling, side_by_side};
 use super::{Context, interrupted};
-use crate::aurora::{Exporter, Extension, Finished, Request, Target, Uploaded, end_orphans, finished};
+use crate::aurora::{Exporter, Finished, Ledger, Request, Target, Uploaded, end_orphans, finished, ledger};
 use crate::encode::{DatabaseStatement, database_statement};
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
@@ -43,8 +43,8 @@ struct Share<'a> {
     plan: &'a Plan,
     staging: &'a Staging,
     target: Target,
-    /// Whether runs are recorded.
-    recorded: bool,
+    /// Where runs are recorded, if they are.
+    ledger: Option<Ledger>,
     /// What former workers have finished in this attempt, by chunk.
     finished: BTreeMap<u32, Finished>,
     meter: Meter,
@@ -63,13 +63,16 @@ pub(super) async fn export(
 ) -> Result<()> {
     let preparing = prepare(context, plan, staging, chunks, stop);
     let prepared = stop.run_until_cancelled(preparing).await;
-    let (watch, share) = prepared.unwrap_or_else(|| Err(interrupted()))?;
+    let (watch, mut share) = prepared.unwrap_or_else(|| Err(interrupted()))?;
     let next = AtomicUsize::new(0);
     let exporting = side_by_side(context, chunks.len(), stop, || share.stream(chunks, &next));
     let exported = tokio::select! {
         exported = exporting => exported,
         never = share.watch(&watch) => match never {},
     };
+    if let Some(ledger) = share.ledger.take() {
+        ledger.close().await;
+    }
     watch.close().await;
     exported.map(drop)
 }
@@ -88,35 +91,35 @@ async fn prepare<'a>(
         .connect(&application_name(&order.run, &format!("watch{}", context.worker)))
         .await?;
     privilege::check(&watch, &order.source).await?;
-    let extension = Extension::find(&watch, target.kms_key.is_some()).await?;
-    let recorded = extension.records_runs();
-    if !recorded {
-        tracing::warn!(
-            run_table = ?extension.run_table,
-            "runs are not recorded in pgexport.run: {}",
-            why_not(extension.run_table)
-        );
+    let name = application_name(&order.run, &format!("ledger{}", context.worker));
+    let ledger::Found { extension, ledger } =
+        ledger::find(&watch, &order.source, Arc::clone(&context.secrets), &name).await?;
+    if let Some(missing) = missing(extension.run_table, order.source.run_ledger.is_some()) {
+        tracing::warn!(run_table = ?extension.run_table, "not all is recorded in the schema pgexport: {missing}");
     }
     let mut complete = BTreeMap::new();
-    if recorded {
+    if let Some(ledger) = &ledger {
         // What goes on of former attempts is of no use; of this one, another pod of this worker may have begun it.
         let attempt = order.run.attempt;
-        end_orphans(&watch, &order.run.uid, |begun, chunk| {
+        end_orphans(&watch, ledger, &order.run.uid, |begun, chunk| {
             begun < attempt || begun == attempt && chunks.contains(&chunk)
         })
         .await?;
-        complete = finished(&watch, &order.run, &target).await?;
+        complete = finished(&watch, ledger, &order.run, &target).await?;
     }
     let meter = Meter { progress: Arc::clone(&context.progress), running: Mutex::default() };
-    Ok((watch, Share { context, plan, staging, target, recorded, finished: complete, meter, stop }))
+    Ok((watch, Share { context, plan, staging, target, ledger, finished: complete, meter, stop }))
 }
 
-const fn why_not(run_table: RunTable) -> &'static str {
-    match run_table {
-        RunTable::Ready => "",
-        RunTable::NotInstalled => "install it by `pgexport sql install`",
-        RunTable::NotGranted => "GRANT pgexport_worker to the source's user",
-        RunTable::ReadOnly => "the database is a replica",
+/// What keeps runs or attempts from being recorded.
+const fn missing(run_table: RunTable, has_writer: bool) -> Option<&'static str> {
+    match (run_table, has_writer) {
+        (RunTable::Ready, _) => None,
+        (RunTable::NotInstalled, _) => Some("install it by `pgexport sql install`"),
+        (RunTable::NotGranted, _) => Some("GRANT pgexport_worker to the source's user"),
+        (RunTable::ReadOnly, false) => Some("the database is a replica, and spec.runLedger names no writer"),
+        (RunTable::ReadOnly, true) => Some("spec.runLedger names a replica, and no writer"),
+        (RunTable::Outdated, _) => Some("it is of an earlier version; upgrade it by `pgexport sql install`"),
     }
 }
 
@@ -159,7 +162,7 @@ impl Share<'_> {
             exporter
         } else {
             let connector = self.context.connector();
-            let connecting = Exporter::connect(&connector, self.plan, self.recorded, &name);
+            let connecting = Exporter::connect(&connector, self.plan, self.ledger.as_ref(), &name);
             let connected = self.stop.run_until_cancelled(connecting).await;
             connection.insert(connected.unwrap_or_else(|| Err(interrupted()))?)
         };

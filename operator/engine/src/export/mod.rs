@@ -4,6 +4,7 @@
 //! the attempt goes with it; any other worker can be replaced. Where each chunk is read in a transaction of its own, there is
 //! no snapshot, and whoever comes goes on with what is left.
 
+mod attempt;
 mod aurora;
 mod direct;
 pub(crate) mod expect;
@@ -65,12 +66,15 @@ pub async fn run(context: Context) -> Result<Outcome> {
                 let is_leader = context.worker == 0;
                 return Ok(if is_leader { Outcome::Delivered(delivered) } else { Outcome::ShareExported });
             }
+            let begun = context.cancel.run_until_cancelled(attempt::begin(&context)).await;
+            begun.unwrap_or_else(|| Err(interrupted()))?;
             let exported = if context.worker == 0 {
-                Outcome::Exported(staged::lead(&context, &staging).await?)
+                staged::lead(&context, &staging).await.map(Outcome::Exported)
             } else {
-                staged::follow(&context, &staging).await?;
-                Outcome::ShareExported
+                staged::follow(&context, &staging).await.map(|()| Outcome::ShareExported)
             };
+            attempt::end(&context, exported.as_ref().err()).await;
+            let exported = exported?;
             failpoint::hit("export::exported", &context.order.run.uid).await;
             Ok(exported)
         }

@@ -6,7 +6,7 @@ use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 use pgexport_api::source::{AuroraS3, Method, Server};
 
-use crate::aurora::Extension;
+use crate::aurora::ledger;
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 use crate::source::{Connector, error::Stage, privilege};
@@ -27,14 +27,22 @@ pub struct Probed {
 
 /// Connects as an export does (host, TLS, login, version, encoding, settings, privileges), and reads once, READ ONLY.
 pub async fn probe(source: &NamedSource, secrets: Arc<dyn Secrets>) -> Result<Probed> {
-    let session = Connector::new(&source.postgres, secrets).connect(APPLICATION_NAME).await?;
+    let connector = Connector::new(&source.postgres, Arc::clone(&secrets));
+    let session = connector.connect(APPLICATION_NAME).await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     session.batch(Stage::Run, "beginning a transaction", begin).await?;
     privilege::check(&session, source).await?;
     let login_may = privilege::beyond_reading(&session).await?;
     let aurora_s3 = match source.method {
         Method::Copy => None,
-        Method::AuroraS3 => Some(Extension::find(&session, source.kms_key_id.is_some()).await?.told()),
+        Method::AuroraS3 => {
+            let ledger::Found { extension, ledger } =
+                ledger::find(&session, source, secrets, APPLICATION_NAME).await?;
+            if let Some(ledger) = ledger {
+                ledger.close().await;
+            }
+            Some(extension.told())
+        }
     };
     session.batch(Stage::Run, "ending the transaction", "ROLLBACK").await?;
     let server = session.server().cloned();

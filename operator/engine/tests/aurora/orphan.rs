@@ -53,6 +53,8 @@ async fn a_stopped_worker_ends_what_the_database_does_for_it() {
     assert_eq!(error.reason(), Reason::Interrupted);
     let states = room.texts("SELECT state FROM pgexport.run WHERE chunk = 1").await;
     assert_eq!(states, ["cancelled"], "the worker waited until that was written");
+    let attempts = "SELECT concat_ws(' ', state, reason, succeeded + cancelled) FROM pgexport.attempts()";
+    assert_eq!(room.texts(attempts).await, ["interrupted Interrupted 2"]);
     room.assert_quiet().await;
     drop(closed);
     room.done().await;
@@ -138,6 +140,8 @@ async fn the_next_attempt_and_the_cleanup_end_what_goes_on() {
     let second_runs = "SELECT EXISTS (SELECT FROM pgexport.status() WHERE attempt = 2 AND chunk = 1 AND backend = 'active')";
     room.until("the second attempt's export", second_runs).await;
 
+    let attempts = "SELECT state FROM pgexport.attempts() ORDER BY attempt";
+    assert_eq!(room.texts(attempts).await, ["lost", "running"]);
     let cleaned = room.clean(&order).await;
     assert_eq!(cleaned.remains, None);
     assert!(second.await.unwrap().is_err());
@@ -166,6 +170,12 @@ async fn a_backend_that_is_gone_is_marked_lost_and_its_chunk_is_exported() {
     let states =
         room.texts("SELECT attempt || ' ' || state FROM pgexport.run WHERE chunk = 1 ORDER BY run_id").await;
     assert_eq!(states, ["1 lost", "2 succeeded"]);
+    let attempts =
+        "SELECT concat_ws(' ', attempt, state, chunks, lost, reason, chunk, job) FROM pgexport.attempts()";
+    assert_eq!(
+        room.texts(attempts).await,
+        ["1 failed 2 1 ConnectionLost 1 team/findings", "2 exported 2 0 team/findings"]
+    );
     room.done().await;
 }
 

@@ -111,6 +111,36 @@ async fn without_the_table_of_runs_the_extension_is_called_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_runs_of_the_former_version_records_runs_and_no_attempts() {
+    let room = Room::bare("aurora_former").await;
+    let login = &room.peers.postgres.exporter.user;
+    room.database.install_aws_s3(&room.peers.s3, login).await.unwrap();
+    let former = include_str!("../../../../sql/tests/former/1.sql");
+    let former: String =
+        former.lines().filter(|line| !line.starts_with('\\')).flat_map(|line| [line, "\n"]).collect();
+    let server = room.peers.postgres.admin("postgres").await.unwrap();
+    server.execute("SELECT pg_advisory_lock($1)", &[&pgexport_peers::ROLES_LOCK]).await.unwrap();
+    room.sql(&former).await;
+    room.sql(&format!("GRANT pgexport_worker TO {login}")).await;
+    drop(server);
+    let former = order(&room, &json!({}));
+    let seen = async || {
+        let secrets = room.context(&former, 0).secrets;
+        probe::source::probe(&former.source, secrets).await.unwrap().aurora_s3.unwrap().run_table
+    };
+    assert_eq!(seen().await, RunTable::Outdated);
+    room.deliver(&former).await.unwrap();
+    assert_eq!(room.texts("SELECT state FROM pgexport.run").await, ["succeeded"]);
+
+    room.database.install_pgexport(login).await.unwrap();
+    assert_eq!(seen().await, RunTable::Ready);
+    room.deliver(&order(&room, &json!({}))).await.unwrap();
+    assert_eq!(room.texts("SELECT state FROM pgexport.run").await, ["succeeded", "succeeded"]);
+    assert_eq!(room.texts("SELECT state FROM pgexport.attempts()").await, ["exported"]);
+    room.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_that_fails_is_told_as_by_copy_and_recorded() {
     let room = Room::new("aurora_query").await;
     let told = |method: &'static str, sql: &'static str| {

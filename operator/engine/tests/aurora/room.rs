@@ -28,7 +28,12 @@ pub(crate) struct Room {
 impl Room {
     /// With the findings, the stand-in and the table of runs.
     pub(crate) async fn new(hint: &str) -> Self {
-        let room = Self::bare(hint).await;
+        Self::on(Peers::load().unwrap(), hint).await
+    }
+
+    /// The same on other servers.
+    pub(crate) async fn on(peers: Peers, hint: &str) -> Self {
+        let room = Self::bare_on(peers, hint).await;
         let login = &room.peers.postgres.exporter.user;
         room.database.install_pgexport(login).await.unwrap();
         room.database.install_aws_s3(&room.peers.s3, login).await.unwrap();
@@ -37,7 +42,10 @@ impl Room {
 
     /// With the findings only.
     pub(crate) async fn bare(hint: &str) -> Self {
-        let peers = Peers::load().unwrap();
+        Self::bare_on(Peers::load().unwrap(), hint).await
+    }
+
+    async fn bare_on(peers: Peers, hint: &str) -> Self {
         let database = peers.postgres.create_findings_database(hint).await.unwrap();
         let admin = database.admin().await.unwrap();
         let customer = peers.s3.create_bucket(&format!("{hint}-customer")).await.unwrap();

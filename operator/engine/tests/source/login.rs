@@ -26,6 +26,7 @@ async fn probe(postgres: &Postgres, secrets: MemorySecrets) -> Result<Probed> {
         limits: Limits::default(),
         method: pgexport_api::source::Method::Copy,
         kms_key_id: None,
+        run_ledger: None,
     };
     probe::source::probe(&source, Arc::new(secrets)).await
 }

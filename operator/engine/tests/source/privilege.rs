@@ -44,6 +44,7 @@ impl Login {
             limits: Limits::default(),
             method: pgexport_api::source::Method::Copy,
             kms_key_id: None,
+            run_ledger: None,
         };
         probe(&source, Arc::new(secrets)).await
     }

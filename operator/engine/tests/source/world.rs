@@ -105,6 +105,7 @@ impl World {
                 limits: Limits::default(),
                 method: pgexport_api::source::Method::Copy,
                 kms_key_id: None,
+                run_ledger: None,
             },
             sink: NamedSink {
                 name: "sink".to_owned(),

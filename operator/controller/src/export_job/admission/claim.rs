@@ -145,7 +145,7 @@ impl Claim {
             database: Database::told(status).or_else(|| source.map(|source| Database::new(&source.postgres))),
             limits: source.and_then(|source| source.limits).unwrap_or_default(),
             standing,
-            connections: connections(job, method(job, source)),
+            connections: connections(job, method(job, source), has_ledger(source)),
             namespace,
         }
     }
@@ -169,18 +169,24 @@ fn method(job: &ExportJob, source: Option<&ExportSourceSpec>) -> Method {
     begun.or_else(|| source.map(|source| source.method)).unwrap_or_default()
 }
 
+/// Whether the runs of a replica are recorded on its writer.
+fn has_ledger(source: Option<&ExportSourceSpec>) -> bool {
+    source.is_some_and(|source| source.run_ledger.is_some())
+}
+
 /// One for each chunk in flight, one that plans and, under a snapshot, holds it, and one for each worker that looks how far
-/// the database is.
-fn connections(job: &ExportJob, method: Method) -> u32 {
+/// the database is. Those that lead to the writer are counted here too: it is the same login's.
+fn connections(job: &ExportJob, method: Method, has_ledger: bool) -> u32 {
     let chunking = &job.spec.chunking;
     let chunks = chunking.parallelism.max(job.spec.workers);
     let holder = match chunking.consistency {
         Consistency::Snapshot => 1,
         Consistency::PerChunk => 0,
     };
-    let watchers = match method {
-        Method::Copy => 0,
-        Method::AuroraS3 => job.spec.workers,
+    let watchers = match (method, has_ledger) {
+        (Method::Copy, _) => 0,
+        (Method::AuroraS3, false) => job.spec.workers,
+        (Method::AuroraS3, true) => job.spec.workers.saturating_mul(2),
     };
     chunks.saturating_add(holder).saturating_add(watchers)
 }
@@ -202,15 +208,19 @@ mod tests {
 
     #[test]
     fn workers_that_watch_the_database_count() {
-        let wanted = |method: &str, status: &serde_json::Value| {
-            let source =
-                source(&json!({"spec": {"method": method, "staging": {"sinkRef": {"name": "staging"}}}}));
+        let with = |method: &str, ledger: &serde_json::Value, status: &serde_json::Value| {
+            let source = source(&json!({"spec": {
+                "method": method, "staging": {"sinkRef": {"name": "staging"}}, "runLedger": ledger,
+            }}));
             let job = ExportJob {
                 status: serde_json::from_value(status.clone()).unwrap(),
                 ..job(&json!({"workers": 3, "chunking": {"parallelism": 8}}))
             };
             Claim::of(&job, Some(&source.spec), None).connections
         };
+        let wanted =
+            |method: &str, status: &serde_json::Value| with(method, &serde_json::Value::Null, status);
+        assert_eq!(with("AuroraS3", &json!({"hostOfWriter": "writer"}), &json!({})), 15);
         assert_eq!(wanted("Copy", &json!({})), 9);
         assert_eq!(wanted("AuroraS3", &json!({})), 12);
         let begun = json!({"phase": "Exporting", "method": "AuroraS3"});

@@ -58,7 +58,7 @@ fn admitted(draft: &mut Draft<'_>, validated: &Validated) {
         Some(Admission::TooLarge { needs, limit }) => (
             Reason::ConnectionLimit,
             format!(
-                "it needs {needs} connections (chunking.parallelism, one for the snapshot, and with method AuroraS3 one a worker), and limits.maxConnections for {database} is {limit}: {}",
+                "it needs {needs} connections (chunking.parallelism, one for the snapshot, with method AuroraS3 one a worker, and with runLedger another one), and limits.maxConnections for {database} is {limit}: {}",
                 Reason::ConnectionLimit.hint()
             ),
         ),
