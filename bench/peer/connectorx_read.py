@@ -1,12 +1,14 @@
-"""connectorx and pyarrow, which hold the whole result: format, table, folder, connections."""
+"""connectorx and pyarrow, which hold the whole result: format, table, destination, connections."""
 
 import os
 import sys
 
 import connectorx
+import place
 import pyarrow.parquet
 
-_, table, folder, connections = sys.argv[1:]
+_, table, destination, connections = sys.argv[1:]
 uri = os.environ["BENCH_URI"]
 rows = connectorx.read_sql(uri, f"SELECT * FROM {table}", partition_on="seq", partition_num=int(connections), return_type="arrow")
-pyarrow.parquet.write_table(rows, f"{folder}/rows.parquet", compression="zstd", compression_level=1)
+with place.opened(destination, "rows.parquet") as file:
+    pyarrow.parquet.write_table(rows, file, compression="zstd", compression_level=1)
