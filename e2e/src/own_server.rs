@@ -22,7 +22,7 @@ impl OwnServer {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateFolder::new(Some(folder.path().join("peers"))).expect("a state folder");
         let listen = Listen::on(lab.peers.postgres.pod.ip());
-        let peers = there(&state, async move |state| server::up(&state, listen).await).await;
+        let peers = there(&state, async move |state| server::up(&state, listen, None).await).await;
         Self { postgres: peers.expect("a server").postgres, state, _folder: folder }
     }
 

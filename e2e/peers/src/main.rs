@@ -29,8 +29,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Build what has to be built, while there is a network
-    Install,
+    /// Build and fetch what has to be, while there is a network
+    Install {
+        /// Other major versions of `PostgreSQL` than the distribution's
+        #[arg(long, value_name = "VERSION", value_delimiter = ',')]
+        postgres_version: Vec<u32>,
+    },
     /// Start what is not running
     Up {
         /// Where both servers listen
@@ -57,6 +61,9 @@ enum Action {
         /// Where processes of this machine reach the S3 server, if not where it listens
         #[arg(long, value_name = "HOST:PORT")]
         published_s3: Option<SocketAddr>,
+        /// `PostgreSQL`'s major version [default: that of its data, or the distribution's newest]
+        #[arg(long, value_name = "VERSION")]
+        postgres_version: Option<u32>,
     },
     /// Stop the servers
     Down {
@@ -149,6 +156,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             published_postgres,
             published_standby,
             published_s3,
+            postgres_version,
         } => {
             let listen = Listen {
                 address,
@@ -160,7 +168,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 published_standby,
                 published_s3,
             };
-            let peers = server::up(&folder, listen).await?;
+            let peers = server::up(&folder, listen, postgres_version).await?;
             println!("PostgreSQL {} (pods: {})", peers.postgres.host, peers.postgres.pod);
             if let Some(standby) = &peers.standby {
                 println!("Standby {} (pods: {})", standby.host, standby.pod);
@@ -168,7 +176,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("S3 {} (pods: {})", peers.s3.host_endpoint(), peers.s3.pod_endpoint());
             println!("Record {}", folder.record().display());
         }
-        Action::Install => server::install().await?,
+        Action::Install { postgres_version } => server::install(&postgres_version).await?,
         Action::Down { purge } => server::down(&folder, purge).await?,
         Action::Status => return Ok(status(&folder)),
         Action::Env => env(&folder, &Peers::read(&folder.record())?),

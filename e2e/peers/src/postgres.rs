@@ -39,6 +39,9 @@ pub struct Postgres {
     pub ca_file: PathBuf,
     /// The CA certificate itself.
     pub ca_pem: String,
+    /// Its major version; absent in the records of earlier peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
 }
 
 impl Postgres {

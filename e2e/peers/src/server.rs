@@ -4,6 +4,7 @@ mod certificate;
 mod daemon;
 mod error;
 mod postgres;
+mod release;
 mod settings;
 mod standby;
 mod versitygw;
@@ -15,6 +16,7 @@ use std::{
 
 pub use certificate::Validity;
 pub use error::ServerError;
+use release::Release;
 use settings::Settings;
 
 use crate::{Account, Login, Peers, Postgres, S3, state::StateFolder};
@@ -69,11 +71,16 @@ pub struct Status {
 }
 
 /// Starts what is not running as asked for, makes roles and databases, and writes the record. Servers that listen
-/// elsewhere, or in another network namespace, are restarted.
+/// elsewhere, or in another network namespace, are restarted. PostgreSQL is of the major version asked for; without one, that
+/// of its data, or the distribution's newest.
 ///
 /// # Errors
 /// [`ServerError`] says which server and what to do.
-pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerError> {
+pub async fn up(
+    folder: &StateFolder,
+    listen: Listen,
+    postgres_version: Option<u32>,
+) -> Result<Peers, ServerError> {
     if listen.address.is_unspecified() {
         return Err(ServerError::Everywhere { address: listen.address });
     }
@@ -82,6 +89,7 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
     TcpListener::bind((address, 0)).map_err(|source| ServerError::Address { address, source })?;
     std::fs::create_dir_all(folder.path()).map_err(error::file("making", folder.path()))?;
     let _lock = lock(folder)?;
+    let release = Release::find(&folder.postgres_data(), postgres_version).await?;
     let ca_pem = certificate::ensure_authority(folder)?;
     let mut settings = Settings::load_or_create(folder)?;
 
@@ -113,6 +121,7 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
             },
             ca_file: folder.ca_certificate(),
             ca_pem,
+            version: Some(release.version),
         },
         standby: None,
         s3: S3 {
@@ -123,11 +132,11 @@ pub async fn up(folder: &StateFolder, listen: Listen) -> Result<Peers, ServerErr
             program: versitygw::ensure_installed().await?,
         },
     };
-    postgres::start(folder, &peers.postgres).await?;
+    postgres::start(folder, &peers.postgres, &release).await?;
     if has_standby {
         let address = SocketAddr::new(listen.address, settings.standby_port);
         let standby = Postgres { host: address, pod: address, ..peers.postgres.clone() };
-        standby::start(folder, &peers.postgres, &standby).await?;
+        standby::start(folder, &peers.postgres, &standby, &release).await?;
         peers.standby = Some(Postgres { host: listen.published_standby.unwrap_or(address), ..standby });
     }
     versitygw::start(folder, &peers.s3).await?;
@@ -173,11 +182,15 @@ pub async fn down(folder: &StateFolder, purge: bool) -> Result<(), ServerError> 
     Ok(())
 }
 
-/// Builds the S3 server, unless it is built: it needs the network, which the place where it will run may not have.
+/// Builds the S3 server and fetches these major versions of PostgreSQL, unless they are there: it needs the network, which the
+/// place where they will run may not have.
 ///
 /// # Errors
-/// Go is missing, or the build fails.
-pub async fn install() -> Result<(), ServerError> {
+/// Go or Maven is missing, the build fails, or a version is not to be had.
+pub async fn install(postgres_versions: &[u32]) -> Result<(), ServerError> {
+    for version in postgres_versions {
+        Release::ensure(*version).await?;
+    }
     versitygw::ensure_installed().await.map(drop)
 }
 

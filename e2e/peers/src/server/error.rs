@@ -53,16 +53,27 @@ pub enum ServerError {
     /// PostgreSQL is not installed.
     #[error("no PostgreSQL server below /usr/lib/postgresql: install the packages in e2e/peers/packages.txt")]
     NoPostgres,
-    /// PostgreSQL is installed, but not the version that made the data.
+    /// A version that is neither installed nor known where to get.
     #[error(
-        "the data in {data} are PostgreSQL {version}'s, which is not installed: install postgresql-{version}, or \
+        "there is no PostgreSQL {version}: install postgresql-{version}, or name another version of those in \
+         e2e/peers/postgres-releases.txt; what data of it there are goes with `peers down --purge`"
+    )]
+    NoVersion {
+        /// The major version.
+        version: u32,
+    },
+    /// The data are another version's.
+    #[error(
+        "the data in {data} are PostgreSQL {made}'s, not {version}'s: name another state folder with --state, or \
          remove them with `peers down --purge`"
     )]
-    OtherVersion {
+    DataOfAnother {
         /// The data directory.
         data: PathBuf,
         /// The major version that made it.
-        version: String,
+        made: String,
+        /// The version that was asked for.
+        version: u32,
     },
     /// PostgreSQL refuses to run as root and its own user is missing or shut out.
     #[error(

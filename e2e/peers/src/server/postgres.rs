@@ -1,9 +1,9 @@
-//! PostgreSQL from the distribution's package, with a configuration of its own.
+//! PostgreSQL with a configuration of its own.
 
 use std::{
     fs::Permissions,
     os::unix::fs::{PermissionsExt, chown},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use super::{
     certificate::{self, ServerCertificate, Validity},
     daemon::{Daemon, Launch, wrapper},
     error::file,
+    release::Release,
     settings::write_private_text,
 };
 use crate::{PeersError, Postgres, error::during, state::StateFolder};
@@ -30,9 +31,6 @@ pub(super) const EXPORTER: &str = "exporter";
 
 /// The operating system's user that PostgreSQL runs as when root starts it, which it refuses to run as itself.
 const OWNER: &str = "postgres";
-
-/// Where Debian keeps a folder per major version.
-const INSTALLED: &str = "/usr/lib/postgresql";
 
 /// How long PostgreSQL may take to answer; a crash recovery is part of it.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -79,16 +77,19 @@ pub(super) fn daemon(folder: &StateFolder) -> Daemon {
 
 /// Makes the data directory if there is none, starts the server if it does not run as wanted, waits for it and makes
 /// the roles and the database.
-pub(super) async fn start(folder: &StateFolder, postgres: &Postgres) -> Result<(), ServerError> {
+pub(super) async fn start(
+    folder: &StateFolder,
+    postgres: &Postgres,
+    release: &Release,
+) -> Result<(), ServerError> {
     let owner = owner();
     let data = folder.postgres_data();
     let daemon = daemon(folder);
-    let program = program(&data)?;
-    let launch = launch(&program, &data, postgres);
+    let launch = launch(release, &data, postgres);
     if !daemon.runs_as(&launch) {
         daemon.stop().await?;
         if !data.exists() {
-            initialise(folder, &program, owner, &postgres.admin.password).await?;
+            initialise(folder, &release.programs, owner, &postgres.admin.password).await?;
         }
         configure(folder, owner, postgres)?;
         daemon.start(&launch)?;
@@ -103,9 +104,9 @@ pub(super) fn owner() -> Option<&'static str> {
 }
 
 /// How a server of this data directory is started.
-pub(super) fn launch(program: &Path, data: &Path, postgres: &Postgres) -> Launch {
+pub(super) fn launch(release: &Release, data: &Path, postgres: &Postgres) -> Launch {
     Launch {
-        program: program.join("postgres"),
+        program: release.programs.join("postgres"),
         arguments: vec![
             "-D".to_owned(),
             data.display().to_string(),
@@ -120,31 +121,9 @@ pub(super) fn launch(program: &Path, data: &Path, postgres: &Postgres) -> Launch
     }
 }
 
-/// The programs of the version that made the data, or the newest one.
-pub(super) fn program(data: &Path) -> Result<PathBuf, ServerError> {
-    if let Ok(version) = std::fs::read_to_string(data.join("PG_VERSION")) {
-        let version = version.trim().to_owned();
-        let program = Path::new(INSTALLED).join(&version).join("bin");
-        return if program.join("postgres").exists() {
-            Ok(program)
-        } else {
-            Err(ServerError::OtherVersion { data: data.to_owned(), version })
-        };
-    }
-    std::fs::read_dir(INSTALLED)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .map(|version| (version, Path::new(INSTALLED).join(version.to_string()).join("bin")))
-        .filter(|(_, program)| program.join("postgres").exists() && program.join("initdb").exists())
-        .max()
-        .map(|(_, program)| program)
-        .ok_or(ServerError::NoPostgres)
-}
-
 async fn initialise(
     folder: &StateFolder,
-    program: &Path,
+    programs: &Path,
     owner: Option<&'static str>,
     password: &str,
 ) -> Result<(), ServerError> {
@@ -163,7 +142,7 @@ async fn initialise(
     let made = run(
         owner,
         &unfinished,
-        &program.join("initdb"),
+        &programs.join("initdb"),
         &[
             "--pgdata",
             &unfinished.display().to_string(),

@@ -11,9 +11,9 @@ use super::{
     certificate::Validity,
     daemon::Daemon,
     postgres::{
-        CONFIGURATION, admit_standbys, launch, make_empty, owner, program, run, write_certificate,
-        write_owned,
+        CONFIGURATION, admit_standbys, launch, make_empty, owner, run, write_certificate, write_owned,
     },
+    release::Release,
 };
 use crate::{Postgres, state::StateFolder};
 
@@ -44,10 +44,10 @@ pub(super) async fn start(
     folder: &StateFolder,
     primary: &Postgres,
     standby: &Postgres,
+    release: &Release,
 ) -> Result<(), ServerError> {
     let (data, daemon) = (folder.standby_data(), daemon(folder));
-    let program = program(&folder.postgres_data())?;
-    let launch = launch(&program, &data, standby);
+    let launch = launch(release, &data, standby);
     if !daemon.runs_as(&launch) {
         daemon.stop().await?;
         admit_standbys(folder)?;
@@ -70,7 +70,7 @@ pub(super) async fn start(
             "--no-password",
         ];
         let password = [("PGPASSWORD", primary.admin.password.as_str())];
-        run(owner(), &data, &program.join("pg_basebackup"), &arguments, &password).await?;
+        run(owner(), &data, &release.programs.join("pg_basebackup"), &arguments, &password).await?;
         let conninfo = format!("primary_conninfo = '{connection} password={}'\n", primary.admin.password);
         let configuration = [CONFIGURATION, OWN_CONFIGURATION, &conninfo].concat();
         write_owned(&data, owner(), "postgresql.conf", &configuration)?;

@@ -139,7 +139,8 @@ async fn a_certificate_that_has_expired_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let folder = StateFolder::new(Some(folder.path().join("peers"))).unwrap();
     let listen = Listen::on(Ipv4Addr::LOCALHOST.into());
-    let Peers { postgres: server, .. } = server::up(&folder, listen).await.unwrap();
+    let version = Peers::load().unwrap().postgres.version;
+    let Peers { postgres: server, .. } = server::up(&folder, listen, version).await.unwrap();
     let secrets = || {
         let mut secrets = MemorySecrets::default();
         secrets.insert("login", "password", Secret::new(server.exporter.password.clone().into_bytes()));

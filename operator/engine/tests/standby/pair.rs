@@ -25,7 +25,8 @@ impl Pair {
         let folder = tempfile::tempdir().unwrap();
         let state = StateFolder::new(Some(folder.path().join("peers"))).unwrap();
         let listen = Listen { standby: true, ..Listen::on(Ipv4Addr::LOCALHOST.into()) };
-        let peers = server::up(&state, listen).await.unwrap();
+        let version = Peers::load().unwrap().postgres.version;
+        let peers = server::up(&state, listen, version).await.unwrap();
         Arc::new(Self { peers, state, _folder: folder })
     }
 
@@ -58,8 +59,7 @@ impl Drop for Pair {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(server::down(&state, true)).unwrap();
         });
-        if stopping.join().is_err() && !std::thread::panicking() {
-            panic!("a pair of servers does not stop");
-        }
+        let stopped = stopping.join();
+        assert!(stopped.is_ok() || std::thread::panicking(), "a pair of servers does not stop");
     }
 }
