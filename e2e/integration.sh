@@ -8,6 +8,7 @@ export PGEXPORT_STATE
 logs=$PGEXPORT_STATE/tests
 mkdir -p "$logs"
 
+e2e/prerequisites.sh tests
 wanted=(--test '*')
 if (($#)); then
   wanted=()

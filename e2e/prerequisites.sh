@@ -3,6 +3,7 @@
 #
 #   prerequisites.sh          everything
 #   prerequisites.sh peers    what PostgreSQL and the S3 server need, without a cluster
+#   prerequisites.sh tests    what tests need besides: other versions of PostgreSQL, readers of what is delivered
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=$(realpath -m "${PGEXPORT_STATE:-.state}")
@@ -15,7 +16,11 @@ fail() { echo "prerequisites: $*" >&2; exit 1; }
 # With `peers` as argument, without those of the cluster.
 packages() {
   local lists=(e2e/peers/packages.txt)
-  [[ ${1:-} == peers ]] || lists+=(e2e/cluster/packages.txt)
+  case ${1:-} in
+    peers) ;;
+    tests) lists=(sql/packages.txt) && echo python3-venv ;;
+    *) lists+=(e2e/cluster/packages.txt) ;;
+  esac
   sed 's/#.*//' "${lists[@]}" | awk 'NF { print $1 }'
   printf '%s\n' gcc libc6-dev make python3 curl jq git
 }
@@ -68,8 +73,19 @@ install_helm() {
     "helm.sh/helm/v3/cmd/helm@$helm_version"
 }
 
+# A Python with the readers that deliveries are read back by.
+install_readers() {
+  local folder=$state/readers wanted=operator/cli/tests/read_back/requirements.txt
+  [[ -x $folder/bin/pip ]] || { say "installing readers of what is delivered (about 20 seconds, once)" && python3 -m venv "$folder"; }
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+}
+
 mkdir -p "$state/bin"
 if command -v apt-get >/dev/null; then install_packages "$@"; else say "this is no Debian: install yourself what e2e/*/packages.txt name"; fi
+if [[ ${1:-} == tests ]]; then
+  install_readers
+  exit
+fi
 check_go
 check_rust
 [[ ${1:-} == peers ]] || install_helm
