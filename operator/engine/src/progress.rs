@@ -12,6 +12,7 @@ pub struct Progress {
     chunks_transferred: AtomicU32,
     rows: AtomicU64,
     bytes: AtomicU64,
+    bytes_copied: AtomicU64,
 }
 
 impl Progress {
@@ -24,6 +25,17 @@ impl Progress {
     pub fn read(&self, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Adds bytes that a store's server has copied by itself.
+    pub fn copied(&self, bytes: u64) {
+        self.bytes_copied.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes that a store's server has copied by itself.
+    #[must_use]
+    pub fn bytes_copied(&self) -> u64 {
+        self.bytes_copied.load(Relaxed)
     }
 
     /// Counts a chunk that is exported.

@@ -1,6 +1,7 @@
 //! The transfer: from staging to the sink, file by file, each byte checked on its way.
 
 mod records;
+mod server_copy;
 mod unseen;
 
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use pgexport_failpoint as failpoint;
 use tokio_util::sync::CancellationToken;
 
 pub use self::records::Records;
+use self::server_copy::ServerCopies;
 use self::unseen::{Chunk, Ended, Out};
 use crate::error::{Error, Result};
 use crate::export::expect;
-use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
+use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive, total};
 use crate::output::{
-    Crc64NvmeHasher, FileDigest, FileWriter, Framer, ParquetJoiner, Role, compressed, file_name, media_type,
+    Crc64NvmeHasher, FileDigest, FileWriter, FinishedFile, Framer, ParquetJoiner, Role, compressed,
+    file_name, media_type,
 };
 use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
@@ -60,7 +63,15 @@ pub async fn run(
     let mark = staging.mark().await?;
     let delivery = Delivery::new(sink.clone(), order, earlier, Some(staging.clone()));
     let stop = cancel.child_token();
-    let transfer = Transfer { order, staging: &staging, sink, delivery: &delivery, progress, stop: &stop };
+    let transfer = Transfer {
+        order,
+        staging: &staging,
+        sink,
+        delivery: &delivery,
+        progress,
+        stop: &stop,
+        copies: ServerCopies::default(),
+    };
     let files = files(order.files.layout, &plan, &sidecars);
     let mut files = stream::iter(files.iter().map(|file| transfer.file(file)))
         .buffer_unordered(order.parallelism.max(1) as usize);
@@ -169,6 +180,7 @@ struct Transfer<'a> {
     delivery: &'a Delivery,
     progress: &'a Progress,
     stop: &'a CancellationToken,
+    copies: ServerCopies,
 }
 
 impl Transfer<'_> {
@@ -182,19 +194,17 @@ impl Transfer<'_> {
         let value = file.dataset.value(file.part);
         let name = file_name(files, format, *compression, &file.dataset.name, file.part, value, &token);
         let key = self.delivery.key(&name);
-        let mut writer =
-            FileWriter::begin(self.sink.as_ref(), &key, media_type(format, *compression)).await?;
+        let media_type = media_type(format, *compression);
+        if let Some(finished) = self.server_copy(file, &key, media_type).await? {
+            let counted: Vec<_> = file.chunks.iter().map(|sidecar| (sidecar.chunk, sidecar.rows)).collect();
+            self.deliver(file, finished, &counted);
+            return Ok(counted);
+        }
+        let mut writer = FileWriter::begin(self.sink.as_ref(), &key, media_type).await?;
         let copied = self.stop.run_until_cancelled(self.copy(file, &mut writer)).await;
         match copied.unwrap_or_else(|| Err(interrupted())) {
             Ok(counted) => {
-                let rows = counted.iter().map(|(_, rows)| rows).sum();
-                let finished = writer.finish().await?;
-                self.delivery.add(DeliveredFile {
-                    dataset: file.index,
-                    part: file.part,
-                    rows,
-                    file: finished,
-                });
+                self.deliver(file, writer.finish().await?, &counted);
                 Ok(counted)
             }
             Err(error) => {
@@ -202,6 +212,11 @@ impl Transfer<'_> {
                 Err(error)
             }
         }
+    }
+
+    fn deliver(&self, file: &OutputFile<'_>, finished: FinishedFile, counted: &[(u32, u64)]) {
+        let rows = total(counted.iter().map(|(_, rows)| *rows));
+        self.delivery.add(DeliveredFile { dataset: file.index, part: file.part, rows, file: finished });
     }
 
     async fn copy(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<Vec<(u32, u64)>> {
@@ -242,7 +257,7 @@ impl Transfer<'_> {
         let mut counted = Vec::with_capacity(file.chunks.len());
         writer.write(ParquetJoiner::head()).await?;
         for sidecar in &file.chunks {
-            let joined = match &sidecar.body {
+            let added = match &sidecar.body {
                 Body::Written(digest) => {
                     let mut cut = Cut::row_groups(sidecar, digest);
                     self.chunk(sidecar, digest, &mut cut, writer).await?;
@@ -253,7 +268,7 @@ impl Transfer<'_> {
                     self.join_unseen(chunk, &mut joiner, writer).await
                 }
             };
-            counted.push((sidecar.chunk, joined.map_err(|error| error.with_chunk(sidecar.chunk))?));
+            counted.push((sidecar.chunk, added.map_err(|error| error.with_chunk(sidecar.chunk))?));
         }
         writer.write(joiner.tail()?).await?;
         Ok(counted)
@@ -346,7 +361,7 @@ impl Cut {
 
     /// The row groups of a Parquet file.
     fn row_groups(sidecar: &Sidecar, digest: &FileDigest) -> Self {
-        let around = ParquetJoiner::HEAD + sidecar.footer.unwrap_or_default();
+        let around = sidecar.footer.unwrap_or_default().saturating_add(ParquetJoiner::HEAD);
         Self::new(ParquetJoiner::HEAD, digest.bytes.saturating_sub(around))
     }
 

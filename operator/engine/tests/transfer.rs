@@ -1,7 +1,11 @@
 //! Transfers from a staging on a real S3 server to a bucket and to a folder.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests too")]
 
+#[path = "transfer/altered.rs"]
+mod altered;
+#[path = "transfer/server_copy.rs"]
+mod server_copy;
 mod support;
 
 use std::sync::Arc;

@@ -47,6 +47,7 @@ async fn metrics(State(progress): State<Arc<Progress>>) -> String {
         ("pgexport_worker_chunks_transferred_total", "counter", u64::from(now.chunks_transferred)),
         ("pgexport_worker_rows_total", "counter", now.rows),
         ("pgexport_worker_bytes_total", "counter", now.bytes),
+        ("pgexport_worker_bytes_copied_total", "counter", progress.bytes_copied()),
     ]
     .map(|(name, kind, value)| format!("# TYPE {name} {kind}\n{name} {value}\n"))
     .concat()

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crc_fast::{CrcAlgorithm, Digest};
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 use serde::{Deserialize, Serialize};
 
-/// A CRC-64/NVME; as text it is Base64 over its eight bytes, as in S3's `x-amz-checksum-crc64nvme`.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
+/// A CRC-64/NVME, by default that of no bytes; as text it is Base64 over its eight bytes, as in S3's `x-amz-checksum-crc64nvme`.
+#[derive(Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq)]
 #[serde(into = "String", try_from = "String")]
 pub struct Crc64Nvme(u64);
 
@@ -38,6 +38,14 @@ impl Crc64NvmeHasher {
     #[must_use]
     pub fn checksum(&self) -> Crc64Nvme {
         Crc64Nvme(self.0.finalize())
+    }
+}
+
+impl Crc64Nvme {
+    /// The checksum of these bytes and of so many after them, of which the other one is.
+    #[must_use]
+    pub fn followed_by(self, other: Self, bytes: u64) -> Self {
+        Self(checksum_combine(CrcAlgorithm::Crc64Nvme, self.0, other.0, bytes))
     }
 }
 
@@ -88,6 +96,11 @@ mod tests {
         hasher.update(b"1234");
         hasher.update(b"56789");
         assert_eq!(hasher.checksum(), Crc64Nvme(0xae8b_1486_0a79_9888));
+    }
+
+    #[test]
+    fn no_bytes_have_the_default() {
+        assert_eq!(Crc64NvmeHasher::default().checksum(), Crc64Nvme::default());
     }
 
     #[test]

@@ -14,10 +14,12 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 use pgexport_api::reason::Reason;
 
 use crate::error::{Error, Result};
+use crate::output::FileDigest;
 
 /// How many parts of one upload are on their way at the same time.
 pub const PARTS_IN_FLIGHT: usize = 2;
@@ -51,6 +53,25 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Begins a file.
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>>;
 
+    /// Where another store's server may copy a file from; `None` where there is no server that copies.
+    fn copy_source(&self, _key: &str) -> Option<CopySource> {
+        None
+    }
+
+    /// Has the server make a file of another one's bytes, without their travelling. They are what `digest` says, by what the server
+    /// tells of them, and stay invisible. When it is refused or cancelled, nothing is left.
+    /// The only error is [`Reason::Interrupted`].
+    async fn copy(
+        &self,
+        _source: &CopySource,
+        _key: &str,
+        _media_type: &str,
+        _digest: &FileDigest,
+        _cancel: &CancellationToken,
+    ) -> Result<Copied> {
+        Ok(Copied::Refused("no server copies to it".to_owned()))
+    }
+
     /// Removes a document if it is still this version; `false` where another one is there. One that is gone is no error.
     async fn delete_version(&self, key: &str, version: &Version) -> Result<bool>;
 
@@ -67,6 +88,30 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Tries what a delivery needs, and leaves nothing behind: an upload that is aborted. With `reading`, also what a
     /// staging needs: listing and reading.
     async fn probe(&self, reading: bool) -> Result<()>;
+}
+
+/// Where a server may copy a file from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopySource {
+    /// The server's address, if it is not Amazon's.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The key in it.
+    pub key: String,
+    /// The account that the bucket has to belong to.
+    pub owner: Option<String>,
+}
+
+/// What became of a [`Store::copy`].
+#[derive(Debug)]
+pub enum Copied {
+    /// All is stored, and left to be committed.
+    Done(Box<dyn Pending>),
+    /// It is not copied, and why: rights, another server, bytes that are not those of the digest. It may still be read.
+    Refused(String),
 }
 
 /// A small document.

@@ -28,6 +28,9 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A body that travels more slowly than this is given up: 64 KiB a second.
 const SLOWEST: u64 = 64 * 1024;
 
+/// A server that copies more slowly than this is given up: 1 MiB a second.
+const SLOWEST_COPY: u64 = 1024 * 1024;
+
 /// How long a body may stand still.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -57,6 +60,12 @@ pub(super) fn new(s3: &S3, secrets: Arc<dyn Secrets>) -> Result<Client> {
 pub(super) fn carrying(bytes: usize) -> Builder {
     let travel = Duration::from_secs(bytes as u64 / SLOWEST);
     Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.saturating_add(travel)))
+}
+
+/// The client's settings for a request that has the server copy this many bytes: it answers when it is done.
+pub(super) fn copying(bytes: u64) -> Builder {
+    let work = Duration::from_secs(bytes / SLOWEST_COPY);
+    Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.saturating_add(work)))
 }
 
 /// The client's settings for the completion of an upload.

@@ -1,6 +1,7 @@
 //! Amazon S3, and servers that speak its protocol.
 
 mod client;
+mod copy;
 mod credentials;
 mod error;
 mod read;
@@ -20,10 +21,12 @@ use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use pgexport_api::sink::S3;
+use tokio_util::sync::CancellationToken;
 
 use self::error::{Action, Place};
-use super::{Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload, Version};
+use super::{Copied, CopySource, Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload, Version};
 use crate::error::{Error, Result};
+use crate::output::FileDigest;
 use crate::secret::Secrets;
 
 /// The key that probes begin to write. It never becomes visible, and it is always the same, so that a probe that fails
@@ -207,6 +210,33 @@ impl Store for S3Store {
 
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {
         Ok(Box::new(upload::S3Upload::new(self.clone(), self.key(key), media_type.to_owned())))
+    }
+
+    fn copy_source(&self, key: &str) -> Option<CopySource> {
+        Some(CopySource {
+            endpoint: self.place.endpoint.clone(),
+            region: self.place.region.clone(),
+            bucket: self.place.bucket.clone(),
+            key: self.key(key),
+            owner: self.place.owner.clone(),
+        })
+    }
+
+    async fn copy(
+        &self,
+        source: &CopySource,
+        key: &str,
+        media_type: &str,
+        digest: &FileDigest,
+        cancel: &CancellationToken,
+    ) -> Result<Copied> {
+        if (&source.endpoint, &source.region) != (&self.place.endpoint, &self.place.region) {
+            return Ok(Copied::Refused("they are on different servers or in different regions".to_owned()));
+        }
+        if digest.bytes == 0 {
+            return Ok(Copied::Refused("there is nothing to copy".to_owned()));
+        }
+        copy::copy(self.clone(), source, self.key(key), media_type, digest, cancel).await
     }
 
     async fn delete_version(&self, key: &str, version: &Version) -> Result<bool> {

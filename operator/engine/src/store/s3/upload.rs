@@ -13,12 +13,12 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use super::error::Action;
 use super::{S3Store, client, status};
 use crate::error::{Error, Result};
-use crate::output::Crc64NvmeHasher;
+use crate::output::{Crc64Nvme, Crc64NvmeHasher};
 use crate::store::{PARTS_IN_FLIGHT, Pending, Put, PutMode, Store, Upload, other_bytes};
 
 /// How long an abort waits for parts that are on their way: one that arrives after the abort would stay in the bucket.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html>
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A multipart upload. It is created with its first part, so that an empty file costs one request.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl S3Upload {
         }
     }
 
-    async fn id(&mut self) -> Result<String> {
+    pub(super) async fn id(&mut self) -> Result<String> {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
@@ -67,6 +67,22 @@ impl S3Upload {
             Error::new(Reason::InternalError, "the beginning of an upload broke off").with_source(error)
         })??;
         Ok(self.id.insert(id).clone())
+    }
+
+    /// The store, and the full key in it.
+    pub(super) fn place(&self) -> (S3Store, String) {
+        (self.store.clone(), self.key.clone())
+    }
+
+    /// What is left to be committed, where the parts are stored by others.
+    pub(super) fn pending(
+        self,
+        id: String,
+        bytes: u64,
+        crc64nvme: Crc64Nvme,
+        parts: Vec<CompletedPart>,
+    ) -> PendingUpload {
+        PendingUpload { store: self.store, key: self.key, id, bytes, crc64nvme: crc64nvme.to_string(), parts }
     }
 
     fn take(&mut self, part: Result<Result<CompletedPart>, JoinError>) -> Result<()> {
@@ -223,7 +239,7 @@ pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
 
 /// An upload whose every part is stored.
 #[derive(Debug)]
-struct PendingUpload {
+pub(super) struct PendingUpload {
     store: S3Store,
     key: String,
     id: String,
