@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::output::{FileDigest, FileWriter, FinishedFile, media_type, with_extensions};
 use crate::plan::{Chunk, PLAN_VERSION, Plan};
-use crate::store::{Put, PutMode, Store};
+use crate::store::{CopySource, Put, PutMode, Store};
 
 /// The version of [`Sidecar`] that this code writes and reads.
 pub const SIDECAR_VERSION: u32 = 3;
@@ -133,14 +133,13 @@ impl Sidecar {
     }
 
     /// The keys of its body's objects, in order.
-    #[must_use]
-    pub fn keys(&self) -> Vec<String> {
-        match &self.body {
-            Body::Written(_) => vec![self.key.clone()],
-            Body::Unseen(unseen) => {
-                (1..=unseen.objects).map(|number| object_key(&self.key, number)).collect()
-            }
-        }
+    pub fn keys(&self) -> impl Iterator<Item = String> + Send + use<> {
+        let objects = match &self.body {
+            Body::Written(_) => 1,
+            Body::Unseen(unseen) => unseen.objects,
+        };
+        let key = self.key.clone();
+        (1..=objects).map(move |number| object_key(&key, number))
     }
 }
 
@@ -200,14 +199,27 @@ impl Staging {
             Some(Plan { version, .. }) if version != PLAN_VERSION => {
                 Err(self.foreign(&self.plan_key(), version))
             }
+            Some(plan) if !plan.is_sound() => Err(Error::new(
+                Reason::InternalError,
+                format!("{} contradicts itself: somebody has altered it", self.store.uri(&self.plan_key())),
+            )),
             plan => Ok(plan),
         }
     }
 
-    /// Whether there is a plan.
-    pub async fn is_planned(&self) -> Result<bool> {
+    /// Whether there still is a plan. A worker that was given up for lost may come back when everything has been cleaned up: it
+    /// would wait for what is gone, or leave something that nobody removes.
+    ///
+    /// # Errors
+    /// [`Reason::Interrupted`]: the plan is gone.
+    pub async fn check_planned(&self) -> Result<()> {
         let key = self.plan_key();
-        Ok(self.store.list(&key).await?.contains(&key))
+        if self.store.list(&key).await?.contains(&key) {
+            return Ok(());
+        }
+        let message =
+            "the plan was removed from the staging: this run has ended, or goes on without this worker";
+        Err(Error::new(Reason::Interrupted, message))
     }
 
     /// Begins the body of a chunk. It becomes visible by [`Staging::seal`].
@@ -326,6 +338,7 @@ impl Staging {
     /// Notes the manifest that this attempt is about to deliver. The first one stands, and is returned, with whether it is
     /// this one, noted just now.
     pub async fn intend(&self, manifest: Bytes) -> Result<(Bytes, bool)> {
+        self.check_planned().await?;
         let key = self.delivery_key();
         if self.store.put(&key, manifest.clone(), JSON, PutMode::Create).await? == Put::Written {
             return Ok((manifest, true));
@@ -351,6 +364,12 @@ impl Staging {
             async move { store.read(&key).await }
         });
         Ok(objects.try_flatten().boxed())
+    }
+
+    /// Where a server may copy a chunk's body from, that a worker has written.
+    #[must_use]
+    pub fn copy_source(&self, sidecar: &Sidecar) -> Option<CopySource> {
+        self.store.copy_source(&sidecar.key)
     }
 
     /// Where a chunk's body is, for messages.

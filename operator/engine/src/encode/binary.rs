@@ -85,7 +85,7 @@ impl Reader {
                     self.place = Place::Row;
                 }
                 // The server sends each row as a message of its own.
-                Place::Row if piece.is_empty() => return Ok(()),
+                Place::Row | Place::Parts(..) | Place::End if piece.is_empty() => return Ok(()),
                 Place::Row => {
                     let Some(count) = self.collect::<2>(piece) else { return Ok(()) };
                     self.place = match i16::from_be_bytes(count) {
@@ -135,7 +135,6 @@ impl Reader {
                     self.pending.clear();
                     self.place = Place::Column(column + 1);
                 }
-                Place::Parts(..) | Place::End if piece.is_empty() => return Ok(()),
                 Place::Parts(column, left) => {
                     let (part, rest) = piece.split_at(left.min(PART_BYTES).min(piece.len()));
                     *piece = rest;

@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn records_end_by_what_they_hold_and_not_by_what_came_for_it() {
+        // 1e100000: ten bytes, and as many digits.
+        let huge: Vec<u8> = [1_u16, 25_000, 0, 0, 1].into_iter().flat_map(u16::to_be_bytes).collect();
+        let shapes = [Some(Shape::Scalar(Scalar::Numeric))];
+        let rows = vec![vec![Some(huge)]; 100];
+        let batches = batches(&format(FormatType::Parquet), &shapes, &framed(&rows, 0), usize::MAX);
+        let counts: Vec<_> = batches.iter().map(|batch| batch.rows).collect();
+        assert!(counts.len() >= 9 && counts.iter().sum::<u64>() == 100, "{counts:?}");
+    }
+
+    #[test]
     fn batches_end_with_rows_when_they_are_full() {
         let shapes = [Some(Shape::Scalar(Scalar::Text))];
         let rows = vec![vec![Some(vec![b'x'; BATCH_BYTES / 2])]; 5];

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::share::{self, ChunkFile, Destination, StoredChunk};
 use super::{Context, aurora, begin, expect, export_while_held, interrupted, per_chunk};
 use crate::error::{Error, Result};
+use crate::manifest::total;
 use crate::output::{Packer, Role};
 use crate::plan::Plan;
 use crate::source::Holder;
@@ -71,15 +72,10 @@ async fn held(context: &Context, holder: &Holder, staging: &Staging, plan: &Plan
     exported.await
 }
 
-/// Waits until every chunk of every worker is finished. A worker that was given up for lost, and comes back when everything
-/// has been cleaned up, would wait for ever, and hold its snapshot.
+/// Waits until every chunk of every worker is finished.
 pub(super) async fn all_finished(context: &Context, staging: &Staging, plan: &Plan) -> Result<()> {
     while staging.finished().await?.len() < plan.chunks.len() {
-        if !staging.is_planned().await? {
-            let message =
-                "the plan was removed from the staging: this run has ended, or goes on without this worker";
-            return Err(Error::new(Reason::Interrupted, message));
-        }
+        staging.check_planned().await?;
         pause(context).await?;
     }
     Ok(())
@@ -149,8 +145,8 @@ pub(super) fn totals(context: &Context, plan: &Plan, sidecars: &[Sidecar]) -> Re
     expect::check_rows(&context.order, plan, rows)?;
     Ok(Exported {
         chunks: u32::try_from(plan.chunks.len()).unwrap_or(u32::MAX),
-        rows: sidecars.iter().map(|sidecar| sidecar.rows).sum(),
-        bytes: sidecars.iter().map(Sidecar::bytes).sum(),
+        rows: total(sidecars.iter().map(|sidecar| sidecar.rows)),
+        bytes: total(sidecars.iter().map(Sidecar::bytes)),
         snapshot_time: plan.snapshot.as_ref().map(|snapshot| snapshot.time),
         chunking: plan.chunking(),
     })

@@ -182,8 +182,8 @@ impl Manifest {
                     name: dataset.name.clone(),
                     query_sha256: dataset.query_sha256.clone(),
                     columns: dataset.columns.clone(),
-                    rows: files.iter().map(|file| file.rows).sum(),
-                    bytes: files.iter().map(|file| file.digest.bytes).sum(),
+                    rows: total(files.iter().map(|file| file.rows)),
+                    bytes: total(files.iter().map(|file| file.digest.bytes)),
                     files,
                 }
             })
@@ -222,8 +222,8 @@ impl Manifest {
             }),
             server_version: plan.server.version.clone(),
             export,
-            rows: datasets.iter().map(|dataset| dataset.rows).sum(),
-            bytes: datasets.iter().map(|dataset| dataset.bytes).sum(),
+            rows: total(datasets.iter().map(|dataset| dataset.rows)),
+            bytes: total(datasets.iter().map(|dataset| dataset.bytes)),
             datasets,
             replaces: Vec::new(),
         }
@@ -246,4 +246,9 @@ impl Manifest {
         u32::try_from(self.datasets.iter().map(|dataset| dataset.files.len()).sum::<usize>())
             .unwrap_or(u32::MAX)
     }
+}
+
+/// A sum of counts, some of which may be read from documents that somebody else has altered.
+pub(crate) fn total(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }

@@ -81,6 +81,13 @@ impl Plan {
         found.ok_or_else(|| Error::new(Reason::InternalError, format!("chunk {index} is not in the plan")))
     }
 
+    /// Whether each chunk is of a data set that there is, and each column has a shape or none.
+    #[must_use]
+    pub(crate) fn is_sound(&self) -> bool {
+        let datasets = self.datasets.iter().all(|dataset| dataset.columns.len() == dataset.shapes.len());
+        datasets && self.chunks.iter().all(|chunk| (chunk.dataset as usize) < self.datasets.len())
+    }
+
     /// How each data set is split.
     #[must_use]
     pub fn chunking(&self) -> Vec<DatasetChunks> {

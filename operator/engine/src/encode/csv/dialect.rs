@@ -37,6 +37,7 @@ impl Dialect {
 
     /// Whether some of these bytes need quotes around the text that they are in.
     #[inline]
+    #[allow(clippy::needless_bitwise_bool, reason = "without branches, a loop over it is done by vectors")]
     pub(in crate::encode) fn needs_quotes(&self, bytes: &[u8]) -> bool {
         contains(bytes, |byte| {
             (byte == self.delimiter) | (byte == self.quote) | (byte == b'\n') | (byte == b'\r')
@@ -45,18 +46,16 @@ impl Dialect {
 
     /// Appends bytes as they stand inside of quotes.
     pub(in crate::encode) fn escape(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        // Each block is written as if all of it were escaped, and the next one over what was too much.
+        // Each word is written as it is, and the next one over what was too much.
         let mut end = out.len();
         out.resize(end + 2 * bytes.len() + 2 * WORD, 0);
-        let mut blocks = bytes.chunks_exact(WORD);
-        for block in &mut blocks {
-            let Ok(block) = block.try_into() else { continue };
-            end = self.escape_word(u64::from_le_bytes(block), WORD, out, end);
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        for word in words {
+            end = self.escape_word(u64::from_le_bytes(*word), WORD, out, end);
         }
-        let rest = blocks.remainder();
-        let mut block = [0; WORD];
-        block[..rest.len()].copy_from_slice(rest);
-        end = self.escape_word(u64::from_le_bytes(block), rest.len(), out, end);
+        let mut word = [0; WORD];
+        word[..rest.len()].copy_from_slice(rest);
+        end = self.escape_word(u64::from_le_bytes(word), rest.len(), out, end);
         out.truncate(end);
     }
 

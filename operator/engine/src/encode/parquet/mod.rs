@@ -21,7 +21,7 @@ use crate::decode::{Malformed, Shape};
 use crate::error::{Error, Result};
 use crate::plan::Column;
 
-/// A batch is handed on when so many bytes have come for it: enough to make its cost small.
+/// A batch is handed on when it has so many bytes: enough to make its cost small.
 const BATCH_BYTES: usize = 1 << 20;
 /// Or so many rows.
 const BATCH_ROWS: usize = 8192;
@@ -78,10 +78,10 @@ impl Rows for ParquetRows {
 
     #[inline]
     fn value(&mut self, column: usize, value: Option<&[u8]>) -> Result<(), Refusal> {
-        self.bytes += value.map_or(0, <[u8]>::len);
         let values =
             self.columns.get_mut(column).ok_or(Malformed("a row has more columns than the query"))?;
-        values.push(value).map_err(|fault| fault.of(self.schema.field(column).name()))
+        self.bytes += values.push(value).map_err(|fault| fault.of(self.schema.field(column).name()))?;
+        Ok(())
     }
 
     fn takes_parts(&self, _: usize) -> bool {

@@ -83,18 +83,18 @@ impl Values {
         })
     }
 
-    /// Takes a value; `None` is NULL.
+    /// Takes a value; `None` is NULL. Returns about how many bytes it is here.
     #[inline]
-    pub(super) fn push(&mut self, value: Option<&[u8]>) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, value: Option<&[u8]>) -> Result<usize, Fault> {
         if let Some(value) = value {
             return self.value(value);
         }
         self.null();
-        Ok(())
+        Ok(0)
     }
 
     #[inline]
-    fn value(&mut self, value: &[u8]) -> Result<(), Fault> {
+    fn value(&mut self, value: &[u8]) -> Result<usize, Fault> {
         match self {
             Self::Bool(builder) => builder.append_value(boolean(value)?),
             Self::Int16(builder) => builder.append_value(i16::from_be_bytes(whole(value)?)),
@@ -114,6 +114,8 @@ impl Values {
                 text.clear();
                 write_text(shape, value, text)?;
                 builder.append_value(utf8(text)?);
+                // A numeric of a few bytes may have a hundred thousand digits.
+                return Ok(text.len());
             }
             Self::Binary(builder) => builder.append_value(value),
             Self::Uuid(builder) => {
@@ -124,9 +126,9 @@ impl Values {
             Self::Timestamp(builder) => {
                 builder.append_value(timestamp(i64::from_be_bytes(whole(value)?))?);
             }
-            Self::List(list) => list.value(value)?,
+            Self::List(list) => return list.value(value),
         }
-        Ok(())
+        Ok(value.len())
     }
 
     fn null(&mut self) {
@@ -206,20 +208,21 @@ fn bytes<T: ByteArrayType>(builder: &mut GenericByteBuilder<T>) -> ArrayRef {
 }
 
 impl List {
-    fn value(&mut self, value: &[u8]) -> Result<(), Fault> {
+    fn value(&mut self, value: &[u8]) -> Result<usize, Fault> {
         let mut array = Array::read(value)?;
         let length = match array.lengths() {
             [] => 0,
             [length] => *length,
             _ => return Err(Unfit::Dimensions.into()),
         };
+        let mut bytes = 0;
         for _ in 0..length {
             let element = array.elements.value()?;
-            self.elements.push(element)?;
+            bytes += self.elements.push(element)?;
         }
         array.elements.end()?;
         self.end(true);
-        Ok(())
+        Ok(bytes)
     }
 
     fn end(&mut self, valid: bool) {
