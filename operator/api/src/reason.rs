@@ -71,6 +71,8 @@ reasons! {
     ChunkingRefused = Permanent, "choose another strategy, or None";
     /// The query failed on a row, such as a division by zero or a value out of range.
     DataError = Permanent, "correct the query so that it succeeds for each row";
+    /// A row or a value is longer than the server can make: PostgreSQL's limit is 1 GB.
+    RowTooLarge = Permanent, "select less of the column that is so long: parts of it, or its rows apart";
     /// The location holds a finished delivery of another ExportJob.
     OutputExists = Permanent, "choose another path, or remove what is there";
     /// The ExportSource forbids queries that an ExportJob brings itself.

@@ -42,6 +42,8 @@ pub fn reason(sql_state: &str, stage: Stage) -> Reason {
         "PX004" => return Reason::StoreError,
         // Shut down by the administrator, crashed, starting up, killed for being idle.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => return Reason::ConnectionLost,
+        // program_limit_exceeded: a text, an array or a row that would be longer than 1 GB.
+        "54000" if stage == Stage::Run => return Reason::RowTooLarge,
         _ => {}
     }
     match (sql_state.get(..2).unwrap_or_default(), stage) {
@@ -54,6 +56,11 @@ pub fn reason(sql_state: &str, stage: Stage) -> Reason {
         // Transactions, resources, prerequisites, intervention, the system, internal errors, and the rest.
         _ => Reason::DatabaseError,
     }
+}
+
+/// Whether the server cannot allocate what a value or a row takes. Its limit is 1 GB, and the SQLSTATE that of any internal error.
+fn is_too_large(sql_state: &str, message: &str, stage: Stage) -> bool {
+    (sql_state, stage) == ("XX000", Stage::Run) && message.starts_with("invalid memory alloc request size")
 }
 
 /// Whether the server's message for this SQLSTATE names objects and circumstances, never values.
@@ -149,7 +156,11 @@ impl ServerMessage {
     #[must_use]
     pub fn to_error(&self, stage: Stage, what: &str) -> Error {
         let Self { sql_state, message, hint } = self;
-        let reason = reason(sql_state, stage);
+        let reason = if is_too_large(sql_state, message, stage) {
+            Reason::RowTooLarge
+        } else {
+            reason(sql_state, stage)
+        };
         if !message_is_safe(sql_state, stage) {
             return Error::new(reason, format!("{what}: {} (SQLSTATE {sql_state})", condition(sql_state)))
                 .with_sql_state(sql_state);
@@ -302,7 +313,8 @@ mod tests {
             ("08003", Stage::Run, Reason::ConnectionLost),
             ("53100", Stage::Run, Reason::DatabaseError),
             ("53200", Stage::Run, Reason::DatabaseError),
-            ("54000", Stage::Run, Reason::DatabaseError),
+            ("54000", Stage::Run, Reason::RowTooLarge),
+            ("54000", Stage::Plan, Reason::DatabaseError),
             ("58030", Stage::Run, Reason::DatabaseError),
             ("XX000", Stage::Run, Reason::DatabaseError),
             ("40P01", Stage::Run, Reason::DatabaseError),
@@ -313,6 +325,19 @@ mod tests {
             ("", Stage::Run, Reason::DatabaseError),
         ] {
             assert_eq!(reason(sql_state, stage), wanted, "{sql_state} {stage:?}");
+        }
+    }
+
+    #[test]
+    fn only_allocations_that_are_too_large_are_told_from_other_internal_errors() {
+        for (message, stage, wanted) in [
+            ("invalid memory alloc request size 1200000004", Stage::Run, Reason::RowTooLarge),
+            ("invalid memory alloc request size 1200000004", Stage::Plan, Reason::DatabaseError),
+            ("could not open relation with OID 7", Stage::Run, Reason::DatabaseError),
+        ] {
+            let said =
+                ServerMessage { sql_state: "XX000".to_owned(), message: message.to_owned(), hint: None };
+            assert_eq!(said.to_error(stage, "the query failed").reason(), wanted, "{message} {stage:?}");
         }
     }
 
