@@ -1,5 +1,7 @@
 //! Whether a database is fit to be exported from now.
 
+use std::time::Duration;
+
 use pgexport_api::order::NamedSource;
 use pgexport_api::reason::Reason;
 
@@ -13,6 +15,12 @@ const LAG: &str = "
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
   WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
   ELSE EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::pg_catalog.float8";
+
+/// How often a lag is looked at before it counts: what has just arrived after a quiet time makes a replica seem to lag for as
+/// long as that was quiet.
+const LOOKS: u32 = 3;
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// How many other sessions are at work, and whether the login sees them all.
 const ACTIVE: &str = "
@@ -36,19 +44,31 @@ pub async fn check(session: &Session, source: &NamedSource) -> Result<()> {
     Ok(())
 }
 
-async fn lag(session: &Session, most: std::time::Duration, source: &str) -> Result<()> {
+async fn lag(session: &Session, most: Duration, source: &str) -> Result<()> {
+    let mut looks = 1;
+    loop {
+        let Some(lag) = seconds_behind(session, source).await?.filter(|lag| *lag > most.as_secs_f64()) else {
+            return Ok(());
+        };
+        if looks == LOOKS {
+            let message = format!(
+                "the replica lags {lag:.0} s behind, and limits.maxReplicaLag of ExportSource {source} is {most:?}"
+            );
+            return Err(Error::new(Reason::DatabaseBusy, message));
+        }
+        looks += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn seconds_behind(session: &Session, source: &str) -> Result<Option<f64>> {
     let doing = "asking how far the replica lags";
     let row = session.one(Stage::Connect, doing, LAG, &[]).await.map_err(|error| {
         let message = format!("limits.maxReplicaLag of ExportSource {source}: {error}");
         Error::new(Reason::UnsupportedServer, message)
             .with_hint("remove limits.maxReplicaLag: this server does not tell how far it lags")
     })?;
-    let lag: Option<f64> = row.try_get(0).map_err(|error| session.error(error, Stage::Connect, doing))?;
-    let Some(lag) = lag.filter(|lag| *lag > most.as_secs_f64()) else { return Ok(()) };
-    let message = format!(
-        "the replica lags {lag:.0} s behind, and limits.maxReplicaLag of ExportSource {source} is {most:?}"
-    );
-    Err(Error::new(Reason::DatabaseBusy, message))
+    row.try_get(0).map_err(|error| session.error(error, Stage::Connect, doing))
 }
 
 async fn active(session: &Session, most: u32, source: &str) -> Result<()> {
