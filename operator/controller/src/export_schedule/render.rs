@@ -90,7 +90,7 @@ mod tests {
             "window": {"initialStart": "2026-11-25T00:00:00Z", "settleDelay": "5m"},
             "jobTemplate": {
                 "metadata": {"annotations": {"acme.com/note": "nightly"}},
-                "spec": {"parameters": [
+                "spec": {"onFailure": {"notifySinkRef": {"name": "pager"}}, "parameters": [
                     {"name": "since", "type": "timestamptz", "valueFrom": {"window": "Start"}},
                     {"name": "until", "type": "timestamptz", "valueFrom": {"window": "End"}},
                     {"name": "tenant", "type": "int", "value": 7}]}

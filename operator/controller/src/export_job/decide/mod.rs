@@ -177,6 +177,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let mut draft = Draft::new(subject, verdict, observed, prior, now);
+    notify::foretell(&mut draft);
     go_on(&mut draft);
     notify::notify(&mut draft);
     if draft.status.phase.is_some_and(Phase::is_terminal) {

@@ -34,18 +34,30 @@ pub fn is_over(status: &ExportJobStatus) -> bool {
     status.notification.as_ref().is_none_or(|notification| notification.completion_time.is_some())
 }
 
-/// Tells of a failure, or says beforehand that it could not.
-pub fn notify(draft: &mut Draft<'_>) {
-    if draft.subject.spec.on_failure.is_none() {
+/// Says that a failure could not be told, before there is one. It comes before all else that is decided, so that the order of
+/// conditions settles at once.
+pub fn foretell(draft: &mut Draft<'_>) {
+    let is_over = draft.prior.phase.is_some_and(Phase::is_terminal);
+    if draft.subject.spec.on_failure.is_none() || is_over {
         return;
     }
-    match (draft.status.phase, &draft.observed.receiver) {
-        (Some(Phase::Failed), _) => tell(draft),
-        (Some(phase), Some(Err(refusal))) if !phase.is_terminal() => {
+    match &draft.observed.receiver {
+        Some(Err(refusal)) => {
             let message = format!("if this run failed, nobody could be told: {}", refusal.message);
             draft.condition(ConditionType::Notified, Truth::Unknown, refusal.reason.as_str(), &message);
         }
         _ => condition::remove(&mut draft.status.conditions, ConditionType::Notified),
+    }
+}
+
+/// Tells of a failure. Of another end there is nothing to tell.
+pub fn notify(draft: &mut Draft<'_>) {
+    match draft.status.phase {
+        Some(Phase::Failed) if draft.subject.spec.on_failure.is_some() => tell(draft),
+        Some(phase) if phase.is_terminal() => {
+            condition::remove(&mut draft.status.conditions, ConditionType::Notified);
+        }
+        _ => {}
     }
 }
 

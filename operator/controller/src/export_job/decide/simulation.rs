@@ -72,6 +72,7 @@ fn steps() -> impl Strategy<Value = Step> {
 }
 
 /// A small API server and Job controller.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct World {
     job: ExportJob,
     generation: i64,

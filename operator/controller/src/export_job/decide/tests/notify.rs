@@ -25,8 +25,8 @@ fn asked(decision: &Decision, kind: ChildKind) -> Option<Child> {
     })
 }
 
-fn told() -> Option<Outcome> {
-    Some(Outcome::Notified { status: 204 })
+fn told() -> Outcome {
+    Outcome::Notified { status: 204 }
 }
 
 /// A run that has failed, and whose failure is being told by a Job.
@@ -55,7 +55,7 @@ fn a_failure_is_told_once_beside_the_cleanup() {
 
     story.jobs.retain(|job| job.name != notification.name);
     story.jobs.push(notification);
-    story.complete(told());
+    story.complete(Some(told()));
     let decision = story.after(1);
     assert_eq!((reasons(&decision), story.notified()), (vec!["Notified"], ("True", "Notified")));
     assert!(
@@ -76,7 +76,7 @@ fn what_never_began_is_told_too_and_stays_until_then() {
     assert_eq!((story.status.phase, story.status.attempts), (Some(Phase::Failed), 0));
     assert!(decision.actions.contains(&Action::Guard) && story.guarded);
     story.create(&decision);
-    story.complete(told());
+    story.complete(Some(told()));
     let decision = story.after(1);
     assert_eq!((story.notified(), decision.actions), (("True", "Notified"), vec![Action::Release]));
 }

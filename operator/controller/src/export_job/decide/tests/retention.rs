@@ -241,8 +241,11 @@ fn where_the_location_is_given_up_what_is_staged_is_removed_in_the_end() {
     assert_eq!((story.cleaned_up(), story.guarded), (("False", "PartialOutputRemains"), false));
 }
 
-/// What may become of a run's surroundings while its staging is kept. Each would keep the run itself from going on.
-fn changes() -> Vec<(&'static str, fn(&mut Story))> {
+/// Something that becomes of a run's surroundings.
+type Change = (&'static str, fn(&mut Story));
+
+/// What may become of them while its staging is kept. Each would keep the run itself from going on.
+fn changes() -> Vec<Change> {
     fn sink_with(story: &mut Story, patch: &serde_json::Value) {
         story.references.sink = Reference::Found(Arc::new(sink("acme", patch)));
     }
