@@ -1,6 +1,6 @@
 //! The login by a token of IAM database authentication: what a server gets, and what a worker says when that is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -62,7 +62,7 @@ fn probe(folder: &Path, port: u16, environment: &[(&str, &str)]) -> (Output, Fai
         "iamAuth": {"region": "eu-west-1"}, "tls": {"caConfigMapRef": {"name": "rds-ca", "key": "global-bundle.pem"}},
     }}))
     .unwrap();
-    let order = serde_json::to_vec(&Order::new(Task::ProbeSource(source))).unwrap();
+    let order = serde_json::to_vec(&Order::new(Task::ProbeSource(Box::new(source)))).unwrap();
     std::fs::write(folder.join("order.json"), order).unwrap();
     let path = |name: &str| folder.join(name).into_os_string();
     let output = Command::new(env!("CARGO_BIN_EXE_pgexport"))
@@ -139,8 +139,8 @@ async fn a_worker_without_an_identity_says_how_to_give_it_one() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_config_map_and_a_bundle_that_is_none_are_named() {
+#[test]
+fn a_missing_config_map_and_a_bundle_that_is_none_are_named() {
     let empty = tempfile::tempdir().unwrap();
     let (_, failure) = probe(empty.path(), 1, &[]);
     assert_eq!(failure.reason, Reason::ReferenceNotFound);

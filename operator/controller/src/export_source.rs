@@ -74,15 +74,7 @@ pub async fn reconcile(context: &Context, source: Arc<ExportSource>) -> Result<A
         namespace: &namespace,
         owner: owner.clone(),
         mounts: Mounts::default().with_source(postgres, source.spec.service_account_name.as_deref()),
-        order: Order::new(Task::ProbeSource(NamedSource {
-            name: name.clone(),
-            postgres: postgres.clone(),
-            allow_privileged_login: source.spec.allow_privileged_login,
-            limits: source.spec.limits.unwrap_or_default(),
-            method: source.spec.method,
-            kms_key_id: source.spec.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
-            run_ledger: source.spec.run_ledger.clone(),
-        })),
+        order: Order::new(Task::ProbeSource(Box::new(NamedSource::new(&name, &source.spec)))),
         image: &context.image,
     };
     apply(context, &rendering, &decision.actions).await?;

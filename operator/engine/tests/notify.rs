@@ -1,5 +1,7 @@
 //! What a receiver of notifications gets, over real TLS.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 use std::time::Duration;
 
 use pgexport_api::order::{NamedReceiver, NotifyOrder};
@@ -19,7 +21,7 @@ fn start() -> Receiver {
 
 fn secrets(receiver: &Receiver) -> MemorySecrets {
     let mut secrets = MemorySecrets::default();
-    for (key, value) in [("key", KEY), ("token", "t0ken\n"), ("ca.crt", &receiver.ca_pem)] {
+    for (key, value) in [("key", KEY), ("token", "t0ken\n"), ("ca.crt", receiver.ca_pem.as_str())] {
         secrets.insert("pager", key, Secret::new(value.as_bytes().to_vec()));
     }
     secrets
@@ -67,8 +69,8 @@ async fn a_receiver_gets_the_message_its_token_and_a_signature_that_holds() {
     let order = order(named(&receiver.url("/hook?x=1"), json!({})));
     let before = jiff::Timestamp::now().as_second();
     assert_eq!(send(&order, &secrets(&receiver), &CancellationToken::new()).await.unwrap(), 204);
-    let received = receiver.received();
-    let [request] = received.as_slice() else { panic!("{} requests", received.len()) };
+    let requests = receiver.received();
+    let [request] = requests.as_slice() else { panic!("{} requests", requests.len()) };
     assert!(request.head.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{}", request.head);
     assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), message());
     assert_eq!(request.header("host"), Some(receiver.address.to_string().as_str()));

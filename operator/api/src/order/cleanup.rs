@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::moved::{Difference, Told};
-use super::resolve::{named_source, spec_sha256};
+use super::resolve::spec_sha256;
 use super::{CleanupOrder, CleanupPart, NamedSink, NamedSource, Refusal, RunIdentity, Target, delivery};
 use crate::job::{ExportJobSpec, ExportJobStatus};
 use crate::reason::Reason;
@@ -126,7 +126,7 @@ fn database(input: &CleanupInput<'_>, part: CleanupPart) -> Result<Option<NamedS
     let source = input.source.clone()?;
     let method = input.status.method.unwrap_or(source.method);
     let writes = part != CleanupPart::Staged && method == Method::AuroraS3;
-    Ok(writes.then(|| named_source(&input.job.source_ref.name, source)))
+    Ok(writes.then(|| NamedSource::new(&input.job.source_ref.name, source)))
 }
 
 /// What was told, as a key in the bucket or a path in the volume of `target`, if it is there.

@@ -29,7 +29,7 @@ use crate::job::{
     Compression, Consistency, DatasetChunking, Expect, Files, Format, IfExists, ParameterValue, Window,
 };
 use crate::sink::{Http, S3, Volume};
-use crate::source::{Limits, Method, Postgres, RunLedger};
+use crate::source::{ExportSourceSpec, Limits, Method, Postgres, RunLedger};
 
 /// The version of [`Order`] that this code writes and reads.
 pub const ORDER_VERSION: u32 = 1;
@@ -52,7 +52,7 @@ pub enum Task {
     /// Export, or transfer: the subcommand says which.
     Run(Box<RunOrder>),
     /// Try a source.
-    ProbeSource(NamedSource),
+    ProbeSource(Box<NamedSource>),
     /// Try a sink.
     ProbeSink(NamedSink),
     /// Try a receiver of notifications.
@@ -274,6 +274,22 @@ impl NamedSource {
         let RunLedger { host_of_writer, port_of_writer } = self.run_ledger.as_ref()?;
         let port = port_of_writer.unwrap_or(self.postgres.port);
         Some(Postgres { host: host_of_writer.clone(), port, ..self.postgres.clone() })
+    }
+}
+
+impl NamedSource {
+    /// Of an ExportSource.
+    #[must_use]
+    pub fn new(name: &str, source: &ExportSourceSpec) -> Self {
+        Self {
+            name: name.to_owned(),
+            postgres: source.postgres.clone(),
+            allow_privileged_login: source.allow_privileged_login,
+            limits: source.limits.unwrap_or_default(),
+            method: source.method,
+            kms_key_id: source.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
+            run_ledger: source.run_ledger.clone(),
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub fn resolve(input: &Input<'_>, attempt: u32) -> Result<RunOrder, Refusal> {
     let target = delivery::target(&job.sink_ref.name, input.sink, Reason::InvalidSpec, field)?;
     Ok(RunOrder {
         run: identity(input, attempt),
-        source: named_source(&job.source_ref.name, input.source),
+        source: NamedSource::new(&job.source_ref.name, input.source),
         sink: NamedSink { name: job.sink_ref.name.clone(), target, staging: false },
         delivery: delivery::delivery(input, &datasets)?,
         looks_ahead: true,
@@ -106,18 +106,6 @@ fn time(input: &Input<'_>) -> Result<Zoned, Refusal> {
         Refusal::new(Reason::InvalidSpec, message)
     })?;
     Ok(scheduled.time.0.to_zoned(zone))
-}
-
-pub(super) fn named_source(name: &str, source: &ExportSourceSpec) -> NamedSource {
-    NamedSource {
-        name: name.to_owned(),
-        postgres: source.postgres.clone(),
-        allow_privileged_login: source.allow_privileged_login,
-        limits: source.limits.unwrap_or_default(),
-        method: source.method,
-        kms_key_id: source.staging.as_ref().and_then(|staging| staging.kms_key_id.clone()),
-        run_ledger: source.run_ledger.clone(),
-    }
 }
 
 fn identity(input: &Input<'_>, attempt: u32) -> RunIdentity {

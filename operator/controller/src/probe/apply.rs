@@ -104,7 +104,6 @@ mod tests {
     use crate::job::apply::blocking;
     use kube::Resource;
     use pgexport_api::order::{NamedSource, Task};
-    use pgexport_api::source::{Limits, Method};
     use pgexport_api::{ExportSource, naming};
     use serde_json::json;
 
@@ -129,15 +128,7 @@ mod tests {
             namespace: "exports",
             owner: source.controller_owner_ref(&()).map(blocking).unwrap(),
             mounts: Mounts::default().with_source(&postgres, source.spec.service_account_name.as_deref()),
-            order: Order::new(Task::ProbeSource(NamedSource {
-                name: "findings-db".to_owned(),
-                postgres,
-                allow_privileged_login: false,
-                limits: Limits::default(),
-                method: Method::Copy,
-                kms_key_id: None,
-                run_ledger: None,
-            })),
+            order: Order::new(Task::ProbeSource(Box::new(NamedSource::new("findings-db", &source.spec)))),
             image: &image,
         };
         let job = rendering.job(3);

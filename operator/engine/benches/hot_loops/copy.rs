@@ -73,13 +73,13 @@ pub fn mixed(rows: usize) -> Vec<u8> {
                 value(&format!(
                     "An object of account {spread} can be read by anyone,\nand nothing in its policy \"denies\" it."
                 )),
-                (index % 7 != 0).then(|| (i32::try_from(index).unwrap()).to_be_bytes().to_vec()),
+                (index % 7 != 0).then(|| i32::try_from(index).unwrap().to_be_bytes().to_vec()),
                 Some(numeric),
                 #[allow(clippy::cast_precision_loss, reason = "any number will do")]
                 Some((spread as f64 / 1e12).to_be_bytes().to_vec()),
                 Some(vec![u8::from(index % 2 == 0)]),
                 Some((number * 12_345_678_901 % 1_000_000_000_000_000).to_be_bytes().to_vec()),
-                (index % 5 != 0).then(|| (i32::try_from(index % 20_000).unwrap()).to_be_bytes().to_vec()),
+                (index % 5 != 0).then(|| i32::try_from(index % 20_000).unwrap().to_be_bytes().to_vec()),
                 value(&attributes),
                 Some(array(&["prod", "team a", "pci"][..index % 4])),
                 Some(spread.to_be_bytes().repeat(4)),

@@ -107,17 +107,14 @@ pub async fn end_orphans(
 impl Orphan {
     /// Cancels its server process, or terminates it.
     async fn end(&self, session: &Session, uid: &str, terminate: bool) -> Result<()> {
-        let ended = match &self.told {
-            Some(backend) => {
-                let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-                    [(backend, Type::TEXT), (&terminate, Type::BOOL)];
-                session.query(Stage::Run, DOING, CANCEL_BACKEND, &parameters).await
-            }
-            None => {
-                let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-                    [(&uid, Type::TEXT), (&self.run_id, Type::INT8), (&terminate, Type::BOOL)];
-                session.query(Stage::Run, DOING, CANCEL, &parameters).await
-            }
+        let ended = if let Some(backend) = &self.told {
+            let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+                [(backend, Type::TEXT), (&terminate, Type::BOOL)];
+            session.query(Stage::Run, DOING, CANCEL_BACKEND, &parameters).await
+        } else {
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&uid, Type::TEXT), (&self.run_id, Type::INT8), (&terminate, Type::BOOL)];
+            session.query(Stage::Run, DOING, CANCEL, &parameters).await
         };
         ended.map(drop)
     }

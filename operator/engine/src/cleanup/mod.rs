@@ -52,7 +52,8 @@ async fn clean(order: &CleanupOrder, secrets: Arc<dyn Secrets>, volumes: &Volume
     let mut cleaned = Cleaned::default();
     let mut remains = Vec::new();
     if let Some(source) = &order.source {
-        remains.extend(end_exports(&order.run, source, Arc::clone(&secrets)).await);
+        // Boxed, as it is a large future, and most databases export nothing by themselves.
+        remains.extend(Box::pin(end_exports(&order.run, source, Arc::clone(&secrets))).await);
     }
     let staging = match &order.staging {
         None => None,

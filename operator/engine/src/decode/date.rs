@@ -86,9 +86,10 @@ pub(super) fn fraction(microseconds: i64, out: &mut Vec<u8>) {
         return;
     }
     let rest = microseconds.unsigned_abs();
-    let pair = |number: u64| two(u16::try_from(number % 100).unwrap_or_default());
-    let ([a, b], [c, d], [e, f]) = (pair(rest / 10_000), pair(rest / 100), pair(rest));
-    let text = [b'.', a, b, c, d, e, f];
+    let pairs =
+        [rest / 10_000, rest / 100, rest].map(|number| two(u16::try_from(number % 100).unwrap_or_default()));
+    let mut text = [b'.'; 7];
+    text[1..].copy_from_slice(pairs.as_flattened());
     let length = text.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
     out.extend_from_slice(&text[..length]);
 }
@@ -121,10 +122,11 @@ fn padded(number: i64, out: &mut Vec<u8>) {
 fn clock(seconds: i64, out: &mut Vec<u8>) {
     match u32::try_from(seconds) {
         Ok(seconds) if seconds < 360_000 => {
-            let pair = |number: u32| two(u16::try_from(number).unwrap_or_default());
             let minutes = seconds / 60;
-            let ([a, b], [c, d], [e, f]) = (pair(minutes / 60), pair(minutes % 60), pair(seconds % 60));
-            out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
+            let [hour, minute, second] = [minutes / 60, minutes % 60, seconds % 60]
+                .map(|number| two(u16::try_from(number).unwrap_or_default()));
+            let text = [hour[0], hour[1], b':', minute[0], minute[1], b':', second[0], second[1]];
+            out.extend_from_slice(&text);
         }
         // No time of PostgreSQL's.
         _ => integer(seconds, out),

@@ -11,6 +11,7 @@ const QUARTER: usize = BLOCK / 4;
 /// A text that needs escapes is gone through in parts of this many bytes.
 const PART: usize = 64;
 
+#[allow(clippy::needless_bitwise_bool, reason = "without branches, a loop over it is done by vectors")]
 const fn needs_escape(byte: u8) -> bool {
     (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
@@ -46,13 +47,11 @@ pub(crate) fn escape_json(text: &[u8], out: &mut Vec<u8>) {
         // Each word is written as it is, and the next one over what was too much. An escape has six bytes at the most.
         let mut end = out.len();
         out.resize(end + 6 * part.len() + 2 * WORD, 0);
-        let mut words = part.chunks_exact(WORD);
-        for word in &mut words {
-            let Ok(word) = word.try_into() else { continue };
-            end = escape_word(u64::from_le_bytes(word), WORD, out, end);
+        let (words, rest) = part.as_chunks::<WORD>();
+        for word in words {
+            end = escape_word(u64::from_le_bytes(*word), WORD, out, end);
         }
         let mut word = [0; WORD];
-        let rest = words.remainder();
         word[..rest.len()].copy_from_slice(rest);
         end = escape_word(u64::from_le_bytes(word), rest.len(), out, end);
         out.truncate(end);

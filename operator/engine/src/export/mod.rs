@@ -66,14 +66,15 @@ pub async fn run(context: Context) -> Result<Outcome> {
                 let is_leader = context.worker == 0;
                 return Ok(if is_leader { Outcome::Delivered(delivered) } else { Outcome::ShareExported });
             }
-            let begun = context.cancel.run_until_cancelled(attempt::begin(&context)).await;
+            // Boxed, both, as they are large futures, and most exports have no log.
+            let begun = context.cancel.run_until_cancelled(Box::pin(attempt::begin(&context))).await;
             begun.unwrap_or_else(|| Err(interrupted()))?;
             let exported = if context.worker == 0 {
                 staged::lead(&context, &staging).await.map(Outcome::Exported)
             } else {
                 staged::follow(&context, &staging).await.map(|()| Outcome::ShareExported)
             };
-            attempt::end(&context, exported.as_ref().err()).await;
+            Box::pin(attempt::end(&context, exported.as_ref().err())).await;
             let exported = exported?;
             failpoint::hit("export::exported", &context.order.run.uid).await;
             Ok(exported)

@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
 /// Where a receiver is. It shows itself without its path, which may be as good as a password.
-#[derive(Clone, Debug)]
 pub(super) struct Address {
     origin: String,
     authority: Authority,
@@ -135,7 +134,7 @@ fn connector(receiver: &NamedReceiver, secrets: &dyn Secrets) -> Result<TlsConne
 }
 
 fn handshake_failed(address: &Address, receiver: &NamedReceiver, error: io::Error) -> Error {
-    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let is_tls = error.get_ref().is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some());
     if !is_tls {
         return address.unreachable(error);
     }

@@ -123,7 +123,7 @@ mod tests {
             database: "findings".to_owned(),
             user: "exporter+x".to_owned(),
         };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_428_000); // 2026-11-23T10:00:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(498_730); // 2026-11-23T10:00:00Z
         let session = "IQoJb3JpZ2luX2VjEXAMPLE/token+with=signs";
         for (session, parameter, signature) in [
             (None, "", "5c36f71864b0be8f10e23bb072d280bd928698722062f2492a425fe0c0bf68d3"),

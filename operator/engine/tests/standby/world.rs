@@ -49,11 +49,11 @@ impl World {
     /// Chunks of 10,000 rows, each of which waits at its first row for the advisory lock of its number on the standby.
     pub(crate) fn gated(&self, method: &str, gates: &[u32], with: &Value) -> RunOrder {
         let sql = "SELECT f.seq, :gate AS gate FROM findings f WHERE CASE WHEN f.seq = 1 THEN pg_advisory_xact_lock_shared(:gate) IS NOT NULL ELSE true END ORDER BY f.seq";
-        let mut gated = json!({"datasets": [{"name": "rows", "sql": sql, "chunking": {
+        let mut waiting = json!({"datasets": [{"name": "rows", "sql": sql, "chunking": {
             "strategy": "Values", "values": {"parameter": "gate", "type": "int4", "items": gates},
         }}]});
-        merge(&mut gated, with);
-        self.order(method, FormatType::Csv, &[], &gated)
+        merge(&mut waiting, with);
+        self.order(method, FormatType::Csv, &[], &waiting)
     }
 
     /// A session of the standby that holds a gate's lock.

@@ -29,7 +29,7 @@ pub(in crate::output) struct ParquetWriter(State);
 enum State {
     /// Before the first rows, which tell what dictionaries are worth.
     New {
-        properties: WriterPropertiesBuilder,
+        properties: Box<WriterPropertiesBuilder>,
         schema: SchemaRef,
     },
     Begun(Box<ArrowWriter<Pieces>>),
@@ -52,7 +52,7 @@ impl ParquetWriter {
             properties =
                 properties.set_statistics_enabled(EnabledStatistics::Chunk).set_offset_index_disabled(true);
         }
-        Self(State::New { properties, schema: Arc::new(schema) })
+        Self(State::New { properties: Box::new(properties), schema: Arc::new(schema) })
     }
 
     /// Takes rows, and gives what is ready of the file.
@@ -75,7 +75,7 @@ impl ParquetWriter {
     /// The writer; before it is one, `rows` are the first, if there are any.
     fn writer(&mut self, rows: Option<&RecordBatch>) -> Result<&mut ArrowWriter<Pieces>> {
         if let State::New { properties, schema } = &self.0 {
-            let mut properties = properties.clone();
+            let mut properties = properties.as_ref().clone();
             for name in rows.map(varied::columns).unwrap_or_default() {
                 properties = properties.set_column_dictionary_enabled(name.into(), false);
             }
