@@ -98,7 +98,7 @@ fn spec(run: &Run) -> Value {
 async fn suspend(namespace: &Namespace<'_>, name: &str) {
     namespace.change(name, json!({"suspend": true})).await;
     let is_suspended = |job: &ExportJob| phase(job) == Some(Phase::Suspended);
-    namespace.job_when(name, "it is Suspended", 2 * MINUTE, is_suspended).await;
+    namespace.job_when(name, "it is Suspended", 4 * MINUTE, is_suspended).await;
 }
 
 fn phase(job: &ExportJob) -> Option<Phase> {

@@ -162,6 +162,13 @@ async fn a_probe_connects_and_sends_no_request() {
     let receiver = start();
     let secrets = secrets(&receiver);
     probe(&named(&receiver.url("/hook"), json!({})), &secrets).await.unwrap();
+    // The client is through with a handshake before the server is.
+    let counted = async {
+        while receiver.handshakes() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), counted).await.expect("a handshake");
     assert_eq!((receiver.handshakes(), receiver.received()), (1, vec![]));
 
     let missing =
