@@ -327,6 +327,30 @@ END
 $$;
 COMMENT ON FUNCTION pgexport.check_transaction IS 'Fails unless this transaction is read-only and sees what the job''s holder sees.';
 
+CREATE OR REPLACE FUNCTION pgexport.check_files() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  rewritten text;
+BEGIN
+  -- The file in the snapshot's catalog, and the file as it is now. Of a table that the snapshot's catalog does not have there is
+  -- no row; an index may be new.
+  SELECT l.relation::regclass::text INTO rewritten
+  FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation
+  WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND CASE WHEN c.oid IS NULL THEN pg_get_indexdef(l.relation) IS NULL
+             WHEN c.relkind IN ('r', 'm') THEN c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
+             ELSE false END
+  LIMIT 1;
+  IF rewritten IS NOT NULL THEN
+    RAISE EXCEPTION 'table % was made or rewritten (as TRUNCATE and CLUSTER do) just after the snapshot was taken', rewritten
+      USING ERRCODE = 'PX005', HINT = 'Export again: a new snapshot has the rows.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION pgexport.check_files IS 'Fails where a table that is locked by this transaction was rewritten after its snapshot, which then misses its rows.';
+
 CREATE OR REPLACE FUNCTION pgexport.export_call(with_region boolean, with_options boolean, with_kms_key boolean) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -397,6 +421,8 @@ BEGIN
     -- closes the parenthesis and goes on.
     OPEN alone FOR EXECUTE query;
     CLOSE alone;
+    -- Its locks stay, so that no table is rewritten from here on; the snapshot may be older than they are.
+    PERFORM pgexport.check_files();
     EXECUTE pgexport.export_call(region IS NOT NULL, options IS NOT NULL, kms_key IS NOT NULL)
       INTO outcome.rows_uploaded, outcome.files_uploaded, outcome.bytes_uploaded
       USING query, bucket, key, region, options, kms_key;
@@ -716,7 +742,7 @@ GRANT EXECUTE ON FUNCTION
   TO pgexport_worker, pgexport_reader;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgexport TO pgexport_worker;
 GRANT EXECUTE ON FUNCTION
-  pgexport.prepare_run, pgexport.begin_run, pgexport.export, pgexport.check_transaction, pgexport.export_call,
+  pgexport.prepare_run, pgexport.begin_run, pgexport.export, pgexport.check_transaction, pgexport.check_files, pgexport.export_call,
   pgexport.describe_failure, pgexport.finish_run, pgexport.begin_attempt, pgexport.finish_attempt, pgexport.mark_lost, pgexport.abandon, pgexport.purge TO pgexport_worker;
 
 RESET ROLE;

@@ -139,6 +139,17 @@ is "$(row "state, sqlstate")" "failed|PX001" "another snapshot than the job's is
 run 12 "TABLE asset" "expected_instance => 'another one'"
 is "$(row "state, sqlstate")" "failed|PX001" "and so is another instance"
 
+sql "CREATE TABLE late AS TABLE asset; GRANT SELECT ON late TO worker"
+psql -Xq -c "BEGIN; TRUNCATE late; INSERT INTO late TABLE asset" -c "DO \$\$BEGIN
+  WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'late'::regclass AND NOT granted) LOOP PERFORM pg_sleep(0.05); END LOOP;
+END\$\$" -c COMMIT &
+rewriting=$!
+until_is t "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'late'::regclass AND granted" "a table is being rewritten"
+run 20 "TABLE late"
+wait $rewriting
+is "$(row "state, sqlstate, message LIKE 'table public.late was made or rewritten%'")" "failed|PX005|t" "what misses the rows of a rewritten table fails"
+is "$(run 20 "TABLE late"; row "state, rows_uploaded")" "succeeded|101" "and the next snapshot has them"
+
 # On the standby, with the row on the writer.
 on_standby() { sql "$@" -h "$STANDBY" -U worker; }
 caught_up() { until_is t "SELECT pg_last_wal_replay_lsn() >= '$(sql "SELECT pg_current_wal_lsn()")'" "the standby has caught up" -h "$STANDBY"; }

@@ -32,7 +32,8 @@ use pgexport_api::reason::Reason;
 use pgexport_api::report::Outcome;
 use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
-use pgexport_engine::secret::{MemorySecrets, Secret};
+use pgexport_engine::secret::{MemorySecrets, Secret, Secrets};
+use pgexport_engine::source::Connector;
 use pgexport_engine::staging::Staging;
 use pgexport_engine::store::{self, Volumes};
 use pgexport_engine::{Error, transfer};
@@ -69,10 +70,12 @@ impl Room {
         ] {
             secrets.insert(name, key, Secret::new(value.clone().into_bytes()));
         }
+        let secrets: Arc<dyn Secrets> = Arc::new(secrets);
         Context {
+            connector: Connector::new(&order.source.postgres, Arc::clone(&secrets)),
             order,
             worker,
-            secrets: Arc::new(secrets),
+            secrets,
             volumes: Volumes::folders([].into()),
             progress: Arc::new(Progress::default()),
             cancel: CancellationToken::new(),

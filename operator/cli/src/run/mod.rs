@@ -16,6 +16,7 @@ use pgexport_api::reason::Reason;
 use pgexport_api::report::{Delivered, Outcome};
 use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
+use pgexport_engine::source::Connector;
 use pgexport_engine::{Error, transfer};
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +129,7 @@ async fn deliver(
     let context = Context {
         order: prepared.order.clone(),
         worker: 0,
+        connector: Connector::new(&prepared.order.source.postgres, prepared.secrets.clone()),
         secrets: prepared.secrets.clone(),
         volumes: prepared.volumes.clone(),
         progress: Arc::clone(&progress),

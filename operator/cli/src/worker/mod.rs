@@ -16,6 +16,7 @@ use pgexport_api::report::{Failure, Outcome, Report};
 use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
 use pgexport_engine::secret::MountedSecrets;
+use pgexport_engine::source::Connector;
 use pgexport_engine::store::Volumes;
 use pgexport_engine::{Error, cleanup, notify, probe, transfer};
 use sha2::{Digest, Sha256};
@@ -133,7 +134,9 @@ async fn work(
     let volumes = Volumes::mounted(&args.volumes);
     match (args.task, order.task) {
         (Subtask::Export { index }, Task::Run(order)) => {
-            export::run(Context { order: *order, worker: index, secrets, volumes, progress, cancel }).await
+            let connector = Connector::new(&order.source.postgres, secrets.clone());
+            let order = *order;
+            export::run(Context { order, worker: index, connector, secrets, volumes, progress, cancel }).await
         }
         (Subtask::Transfer, Task::Run(order)) => {
             transfer::run(&order, secrets, &volumes, &progress, &cancel).await.map(Outcome::Delivered)

@@ -222,9 +222,12 @@ impl Exporter {
     }
 }
 
-/// A table that is rewritten gets another file, and never its former one: where it has the planned one after the export, it
-/// had it all the while.
-async fn still_as_planned(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) -> Result<()> {
+/// Whether the plan is still right for a chunk that was exported in a transaction that is over. A table that is rewritten gets
+/// another file, and never its former one: where it has the planned one after the export, it had it all the while.
+///
+/// # Errors
+/// As of [`plan::lock`].
+pub async fn still_as_planned(session: &Session, plan: &Plan, chunk: &Chunk, query: &str) -> Result<()> {
     let doing = "looking whether the plan is still right";
     session.batch(Stage::Run, doing, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
     plan::lock(session, plan, chunk, query).await?;

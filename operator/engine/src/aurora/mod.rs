@@ -17,7 +17,7 @@ mod run_table;
 pub mod schema;
 mod target;
 
-pub use exporter::{Exporter, Request, Uploaded};
+pub use exporter::{Exporter, Request, Uploaded, still_as_planned};
 pub use extension::Extension;
 pub use ledger::Ledger;
 pub use orphan::{Finished, end_orphans, finished};

@@ -62,7 +62,7 @@ fn tells(context: &Context) -> bool {
 async fn open(context: &Context) -> Result<Option<(Session, Ledger)>> {
     let order = &context.order;
     let name = application_name(&order.run, &format!("attempt{}", context.worker));
-    let session = context.connector().connect(&name).await?;
+    let session = context.connector.connect(&name).await?;
     let found = ledger::find(&session, &order.source, Arc::clone(&context.secrets), &name).await?;
     if let Some(ledger) = found.attempts() {
         return Ok(Some((session, ledger)));

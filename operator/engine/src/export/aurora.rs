@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::share::{connection_name, more_telling, side_by_side};
 use super::{Context, interrupted};
-use crate::aurora::{Exporter, Finished, Ledger, Request, Target, Uploaded, end_orphans, finished, ledger};
+use crate::aurora::{
+    Exporter, Finished, Ledger, Request, Target, Uploaded, end_orphans, finished, ledger, still_as_planned,
+};
 use crate::encode::{DatabaseStatement, database_statement};
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
@@ -45,6 +47,8 @@ struct Share<'a> {
     target: Target,
     /// Where runs are recorded, if they are.
     ledger: Option<Ledger>,
+    /// Whether what begins now is recorded.
+    records: bool,
     /// What former workers have finished in this attempt, by chunk.
     finished: BTreeMap<u32, Finished>,
     meter: Meter,
@@ -86,10 +90,8 @@ async fn prepare<'a>(
 ) -> Result<(Session, Share<'a>)> {
     let order = &context.order;
     let target = Target::of(order)?;
-    let watch = context
-        .connector()
-        .connect(&application_name(&order.run, &format!("watch{}", context.worker)))
-        .await?;
+    let watch =
+        context.connector.connect(&application_name(&order.run, &format!("watch{}", context.worker))).await?;
     privilege::check(&watch, &order.source).await?;
     let name = application_name(&order.run, &format!("ledger{}", context.worker));
     let ledger::Found { extension, ledger } =
@@ -97,6 +99,8 @@ async fn prepare<'a>(
     if let Some(missing) = missing(extension.run_table, order.source.run_ledger.is_some()) {
         tracing::warn!(run_table = ?extension.run_table, "not all is recorded in the schema pgexport: {missing}");
     }
+    // The former version does not see that a table is rewritten between a chunk's snapshot and its lock.
+    let records = plan.snapshot.is_some() || extension.run_table != RunTable::Outdated;
     let mut complete = BTreeMap::new();
     if let Some(ledger) = &ledger {
         // What goes on of former attempts is of no use; of this one, another pod of this worker may have begun it.
@@ -106,9 +110,18 @@ async fn prepare<'a>(
         })
         .await?;
         complete = finished(&watch, ledger, &order.run, &target).await?;
+        complete.retain(|chunk, _| chunks.contains(chunk));
+        if plan.snapshot.is_none() {
+            for &chunk in complete.keys() {
+                let (planned, _) = plan.chunk(chunk)?;
+                let query = plan::chunk_query(order, plan, planned)?;
+                let checked = still_as_planned(&watch, plan, planned, &query).await;
+                checked.map_err(|error| error.with_chunk(chunk))?;
+            }
+        }
     }
     let meter = Meter { progress: Arc::clone(&context.progress), running: Mutex::default() };
-    Ok((watch, Share { context, plan, staging, target, ledger, finished: complete, meter, stop }))
+    Ok((watch, Share { context, plan, staging, target, ledger, records, finished: complete, meter, stop }))
 }
 
 /// What keeps runs or attempts from being recorded.
@@ -161,8 +174,8 @@ impl Share<'_> {
             exporter.rename(name);
             exporter
         } else {
-            let connector = self.context.connector();
-            let connecting = Exporter::connect(&connector, self.plan, self.ledger.as_ref(), &name);
+            let ledger = self.ledger.as_ref().filter(|_| self.records);
+            let connecting = Exporter::connect(&self.context.connector, self.plan, ledger, &name);
             let connected = self.stop.run_until_cancelled(connecting).await;
             connection.insert(connected.unwrap_or_else(|| Err(interrupted()))?)
         };

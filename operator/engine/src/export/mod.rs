@@ -41,6 +41,8 @@ pub struct Context {
     pub order: RunOrder,
     /// The number of this worker, from 0.
     pub worker: u32,
+    /// Opens all connections to the source: what it knows of a login is asked for once.
+    pub connector: Connector,
     /// Where Secrets come from.
     pub secrets: Arc<dyn Secrets>,
     /// Where PersistentVolumeClaims are.
@@ -49,12 +51,6 @@ pub struct Context {
     pub progress: Arc<Progress>,
     /// Cancelled when the worker is asked to stop.
     pub cancel: CancellationToken,
-}
-
-impl Context {
-    fn connector(&self) -> Connector {
-        Connector::new(&self.order.source.postgres, Arc::clone(&self.secrets))
-    }
 }
 
 /// Exports this worker's share, and says how it ended. Stopped or failed, it leaves no upload and no query behind.
@@ -124,7 +120,7 @@ pub async fn preview(
 
 /// Takes the snapshot and plans.
 async fn begin(context: &Context) -> Result<(Holder, Plan)> {
-    let (holder, plan) = hold(&context.order, &context.connector(), "snapshot", &context.cancel).await?;
+    let (holder, plan) = hold(&context.order, &context.connector, "snapshot", &context.cancel).await?;
     tracing::info!(chunks = plan.chunks.len(), snapshot_time = %plan.time, "planned");
     for dataset in plan.chunking() {
         let DatasetChunks { dataset, strategy, chunks, reason } = dataset;

@@ -196,13 +196,13 @@ async fn stream<D: Destination>(
 }
 
 async fn join(context: &Context, plan: &Plan, chunk: u32) -> Result<Importer> {
-    let (connector, name) = (context.connector(), connection_name(context, chunk));
+    let (connector, name) = (&context.connector, connection_name(context, chunk));
     let Some(snapshot) = &plan.snapshot else {
-        let importer = Importer::connect(&connector, &name).await?;
+        let importer = Importer::connect(connector, &name).await?;
         privilege::check(importer.session(), &context.order.source).await?;
         return Ok(importer);
     };
-    Importer::join(&connector, snapshot, &name).await
+    Importer::join(connector, snapshot, &name).await
 }
 
 /// Locks what the chunk's query reads, in the snapshot or in a transaction of its own.

@@ -36,10 +36,12 @@ pub fn reason(sql_state: &str, stage: Stage) -> Reason {
         "25006" => return Reason::QueryWrites,
         "53300" => return Reason::TooManyConnections,
         "57014" | "40001" | "25P04" => return Reason::QueryCancelled,
-        // Those of the schema pgexport: another instance or snapshot, no extension, one without kms_key, no answer from it.
+        // Those of the schema pgexport: another instance or snapshot, no extension, one without kms_key, no answer from it, a table
+        // that was rewritten after the snapshot.
         "PX001" => return Reason::WrongInstance,
         "PX002" | "PX003" => return Reason::ExtensionUnavailable,
         "PX004" => return Reason::StoreError,
+        "PX005" => return Reason::RelationRewritten,
         // Shut down by the administrator, crashed, starting up, killed for being idle.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => return Reason::ConnectionLost,
         // program_limit_exceeded: a text, an array or a row that would be longer than 1 GB.
@@ -63,9 +65,27 @@ fn is_too_large(sql_state: &str, message: &str, stage: Stage) -> bool {
     (sql_state, stage) == ("XX000", Stage::Run) && message.starts_with("invalid memory alloc request size")
 }
 
+/// How the server's own internal errors begin, as far as it is known that what follows is no value. Extensions raise whatever they
+/// like under the same SQLSTATE: PostGIS tells coordinates.
+const INTERNAL: &[&str] = &[
+    "attempted to update invisible tuple",
+    "cache lookup failed for ",
+    "could not find ",
+    "could not open relation with OID ",
+    "invalid memory alloc request size ",
+    "missing chunk number ",
+    "out of memory",
+    "tuple concurrently ",
+    "unexpected chunk ",
+    "unrecognized node type",
+];
+
 /// Whether the server's message for this SQLSTATE names objects and circumstances, never values.
-fn message_is_safe(sql_state: &str, stage: Stage) -> bool {
+fn message_is_safe(sql_state: &str, message: &str, stage: Stage) -> bool {
     match sql_state.get(..2).unwrap_or_default() {
+        _ if sql_state == "XX000" && stage == Stage::Run => {
+            INTERNAL.iter().any(|beginning| message.starts_with(beginning))
+        }
         "08" | "25" | "28" | "3D" | "40" | "53" | "54" | "55" | "57" | "58" | "PX" | "XX" => true,
         // A function that builds SQL of data can make the second kind of these while it runs.
         "42" | "0A" | "3F" => stage == Stage::Plan || sql_state == "42501",
@@ -118,6 +138,7 @@ fn condition(sql_state: &str) -> &'static str {
             "23" => "integrity_constraint_violation",
             "42" | "0A" | "3F" => "a function that the query calls runs an invalid statement",
             "P0" | "38" | "39" => "a function raised an error",
+            "XX" => "internal_error",
             _ => "the server refused it",
         },
     }
@@ -161,7 +182,7 @@ impl ServerMessage {
         } else {
             reason(sql_state, stage)
         };
-        if !message_is_safe(sql_state, stage) {
+        if !message_is_safe(sql_state, message, stage) {
             return Error::new(reason, format!("{what}: {} (SQLSTATE {sql_state})", condition(sql_state)))
                 .with_sql_state(sql_state);
         }
@@ -322,6 +343,7 @@ mod tests {
             ("PX002", Stage::Run, Reason::ExtensionUnavailable),
             ("PX003", Stage::Run, Reason::ExtensionUnavailable),
             ("PX004", Stage::Run, Reason::StoreError),
+            ("PX005", Stage::Run, Reason::RelationRewritten),
             ("", Stage::Run, Reason::DatabaseError),
         ] {
             assert_eq!(reason(sql_state, stage), wanted, "{sql_state} {stage:?}");
@@ -337,7 +359,9 @@ mod tests {
         ] {
             let said =
                 ServerMessage { sql_state: "XX000".to_owned(), message: message.to_owned(), hint: None };
-            assert_eq!(said.to_error(stage, "the query failed").reason(), wanted, "{message} {stage:?}");
+            let error = said.to_error(stage, "the query failed");
+            assert_eq!(error.reason(), wanted, "{message} {stage:?}");
+            assert!(error.to_string().contains(message), "{error}");
         }
     }
 
@@ -361,6 +385,9 @@ mod tests {
             ("42501", Stage::Run, true),
             ("57014", Stage::Run, true),
             ("28P01", Stage::Connect, true),
+            ("XX000", Stage::Run, false),
+            ("XX000", Stage::Plan, true),
+            ("XX001", Stage::Run, true),
         ] {
             let failure = said(sql_state).to_error(stage, "the query").to_failure();
             assert_eq!(failure.message.contains("hunter2"), passes, "{sql_state} {stage:?}");

@@ -16,6 +16,10 @@ SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
   WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
   ELSE EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::pg_catalog.float8";
 
+/// What servers answer that do not know a lag, such as Aurora's readers: feature_not_supported, undefined_function,
+/// insufficient_privilege.
+const UNKNOWN: [&str; 3] = ["0A000", "42883", "42501"];
+
 /// How often a lag is looked at before it counts: what has just arrived after a quiet time makes a replica seem to lag for as
 /// long as that was quiet.
 const LOOKS: u32 = 3;
@@ -64,8 +68,13 @@ async fn lag(session: &Session, most: Duration, source: &str) -> Result<()> {
 async fn seconds_behind(session: &Session, source: &str) -> Result<Option<f64>> {
     let doing = "asking how far the replica lags";
     let row = session.one(Stage::Connect, doing, LAG, &[]).await.map_err(|error| {
+        let sql_state = error.to_failure().sql_state;
+        let Some(sql_state) = sql_state.filter(|state| UNKNOWN.contains(&state.as_str())) else {
+            return error;
+        };
         let message = format!("limits.maxReplicaLag of ExportSource {source}: {error}");
         Error::new(Reason::UnsupportedServer, message)
+            .with_sql_state(sql_state)
             .with_hint("remove limits.maxReplicaLag: this server does not tell how far it lags")
     })?;
     row.try_get(0).map_err(|error| session.error(error, Stage::Connect, doing))

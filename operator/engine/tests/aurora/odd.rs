@@ -3,6 +3,7 @@
 use pgexport_api::job::FormatType;
 use pgexport_api::reason::Reason;
 use pgexport_api::report::Outcome;
+use pgexport_engine::export;
 use serde_json::json;
 
 use super::room::{Room, format, lines, settings, told};
@@ -136,5 +137,41 @@ async fn each_chunk_may_have_a_moment_of_its_own() {
     assert_eq!(files.len(), 4);
     let rows: usize = files.values().map(|file| lines(file) - 1).sum();
     assert_eq!(rows, 10_000);
+    room.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_rewritten_between_a_chunks_snapshot_and_its_lock_is_noticed() {
+    let room = Room::new("aurora_rewritten").await;
+    room.sql("CREATE TABLE late AS SELECT seq FROM findings; GRANT SELECT ON late TO PUBLIC").await;
+    let with = json!({
+        "consistency": "PerChunk", "parallelism": 1,
+        "datasets": [
+            {"name": "gated", "sql": "SELECT pg_advisory_xact_lock_shared(7) IS NULL AS gate", "chunking": {"strategy": "None"}},
+            {"name": "late", "sql": "SELECT seq FROM late", "chunking": {"strategy": "None"}},
+        ],
+    });
+    let order = room.order("AuroraS3", &format(FormatType::Csv), &[], &with);
+    let gate = room.database.admin().await.unwrap();
+    gate.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
+    let running = tokio::spawn(export::run(room.context(&order, 0)));
+    let waits = |what: &str| {
+        format!(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND {what} AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+        )
+    };
+    room.until("the first chunk at the gate", &waits("locktype = 'advisory'")).await;
+    let rewriting = room.database.admin().await.unwrap();
+    rewriting.batch_execute("BEGIN; TRUNCATE late; INSERT INTO late SELECT seq FROM findings").await.unwrap();
+    drop(gate);
+    // Its snapshot is older than the lock that it waits for.
+    room.until("the second chunk", &waits("relation = 'late'::regclass")).await;
+    rewriting.batch_execute("COMMIT").await.unwrap();
+    let error = running.await.unwrap().expect_err("its rows are lost");
+    assert_eq!(error.reason(), Reason::RelationRewritten, "{error}");
+    let failed =
+        room.texts("SELECT dataset || ' ' || sqlstate FROM pgexport.run WHERE state = 'failed'").await;
+    assert_eq!(failed, ["late PX005"]);
+    room.assert_quiet().await;
     room.done().await;
 }

@@ -9,7 +9,8 @@ use pgexport_api::order::RunOrder;
 use pgexport_api::report::{Delivered, Failure, Outcome};
 use pgexport_engine::export::{self, Context};
 use pgexport_engine::progress::Progress;
-use pgexport_engine::secret::{MemorySecrets, Secret};
+use pgexport_engine::secret::{MemorySecrets, Secret, Secrets};
+use pgexport_engine::source::Connector;
 use pgexport_engine::store::Volumes;
 use pgexport_engine::{Error, Result, cleanup, transfer};
 use pgexport_peers::{Peers, TestDatabase};
@@ -112,10 +113,12 @@ impl Room {
         ] {
             secrets.insert(name, key, Secret::new(value.clone().into_bytes()));
         }
+        let secrets: Arc<dyn Secrets> = Arc::new(secrets);
         Context {
+            connector: Connector::new(&order.source.postgres, Arc::clone(&secrets)),
             order: order.clone(),
             worker,
-            secrets: Arc::new(secrets),
+            secrets,
             volumes: Volumes::folders([].into()),
             progress: Arc::new(Progress::default()),
             cancel: CancellationToken::new(),
