@@ -204,13 +204,13 @@ impl<'a> Namespace<'a> {
     pub async fn describe(&self) {
         eprintln!("--- namespace {}", self.name);
         for source in self.api::<ExportSource>().list(&ListParams::default()).await.expect("sources") {
-            eprintln!("ExportSource {}: {:#?}", source.name_any(), source.status);
+            eprintln!("ExportSource {}: {}", source.name_any(), json!(source.status));
         }
         for sink in self.api::<ExportSink>().list(&ListParams::default()).await.expect("sinks") {
-            eprintln!("ExportSink {}: {:#?}", sink.name_any(), sink.status);
+            eprintln!("ExportSink {}: {}", sink.name_any(), json!(sink.status));
         }
         for job in self.api::<ExportJob>().list(&ListParams::default()).await.expect("jobs") {
-            eprintln!("ExportJob {}: {:#?}", job.name_any(), job.status);
+            eprintln!("ExportJob {}: {}", job.name_any(), json!(job.status));
         }
         for job in self.api::<Job>().list(&ListParams::default()).await.expect("jobs") {
             eprintln!("Job {}: {:?}", job.name_any(), job.status.and_then(|status| status.conditions));

@@ -13,9 +13,10 @@ use serde_json::json;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Which delivery is stopped, where, and how many attempts to export it takes.
-const CASES: [(&str, &str, u32); 5] = [
+const CASES: [(&str, &str, u32); 6] = [
     ("Direct", "delivery::uploaded", 2),
     ("Direct", "seal::manifest_written", 2),
+    ("Staged", "staging::body_uploaded", 2),
     ("Staged", "staging::sidecar_stored", 2),
     ("Staged", "delivery::uploaded", 1),
     ("Staged", "delivery::committed", 1),

@@ -262,10 +262,15 @@ impl Staging {
     }
 
     /// Finishes a chunk: makes its body visible, then creates its sidecar. [`Put::Exists`]: somebody else has finished it.
+    /// Where the plan is gone, nothing becomes visible.
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
         let chunk = record.chunk;
         let FinishedFile { key, digest, pending } = body;
         failpoint::hit("staging::body_uploaded", &key).await;
+        if let Err(gone) = self.check_planned().await {
+            pending.abort().await;
+            return Err(gone);
+        }
         if pending.commit().await? == Put::Exists {
             let message = format!("{} is there already, under a name that chance gave", self.store.uri(&key));
             return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
@@ -277,6 +282,7 @@ impl Staging {
     /// Finishes a chunk that the database has written by itself: creates its sidecar. [`Put::Exists`]: somebody else has
     /// finished it.
     pub async fn seal_unseen(&self, record: ChunkRecord, key: String, unseen: Unseen) -> Result<Put> {
+        self.check_planned().await?;
         self.put_sidecar(record, key, Body::Unseen(unseen)).await
     }
 
