@@ -48,7 +48,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// The chunk whose body is the whole file.
+    /// The chunk whose body is the whole file. One without a byte is written: of nothing there is no copy.
     fn is_body<'a>(&self, file: &'a OutputFile<'_>) -> Option<(&'a Sidecar, &'a FileDigest)> {
         let [sidecar] = file.chunks.as_slice() else { return None };
         let Body::Written(digest) = &sidecar.body else { return None };
@@ -56,7 +56,7 @@ impl Transfer<'_> {
         let head = framer.head();
         let joint = if sidecar.rows > 0 { framer.joint() } else { Bytes::new() };
         let is_whole = [head, joint, framer.tail()].iter().all(Bytes::is_empty);
-        (is_whole && is_cut_like_a_file(digest)).then_some((sidecar, digest))
+        (is_whole && digest.bytes > 0 && is_cut_like_a_file(digest)).then_some((sidecar, digest))
     }
 }
 

@@ -128,6 +128,8 @@ async fn only_what_needs_nothing_around_it_is_copied() {
     let (one, two) = (&["7\n"][..], &["7\n", "8\n"][..]);
     for (format, layout, compression, bodies, is_copied) in [
         (format(FormatType::Ndjson), Layout::PerChunk, Compression::Zstd, two, true),
+        // Of nothing there is no copy, and those after it are copied all the same.
+        (format(FormatType::Ndjson), Layout::PerChunk, Compression::None, &["", "7\n"], true),
         (plain, Layout::PerChunk, Compression::None, two, true),
         (format(FormatType::Parquet), Layout::PerChunk, Compression::None, two, true),
         (format(FormatType::Parquet), Layout::Single, Compression::None, one, true),
