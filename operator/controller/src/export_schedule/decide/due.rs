@@ -54,12 +54,15 @@ pub fn start(draft: &mut Draft<'_>, calendar: &Calendar) {
         draft.stands("Scheduled", message);
     }
     if let Some(run) = draft.status.starting.take() {
-        if !is_overdue(draft, calendar, &run) {
+        if is_withdrawn(draft, &run) {
+            withdraw(draft, run);
+        } else if is_overdue(draft, calendar, &run) {
+            let note = format!("ExportJob {} could not be created in time, and is left out", run.name);
+            draft.tell(Notice::warning("RunMissed", note).about_run(run.name));
+        } else {
             begin(draft, run);
             return;
         }
-        let note = format!("ExportJob {} could not be created in time, and is left out", run.name);
-        draft.tell(Notice::warning("RunMissed", note).about_run(run.name));
     }
     for candidate in [asked_for(draft), due(draft, calendar)].into_iter().flatten() {
         match window(draft, &candidate) {
@@ -97,6 +100,26 @@ fn count_anew(draft: &mut Draft<'_>) {
     let is_resumed = known.is_some() && draft.prior.next_schedule_time.is_none();
     draft.handle(if is_changed || is_resumed { draft.now } else { draft.handled() });
     draft.status.effective_schedule = Some(effective);
+}
+
+/// Whether nobody wants a run any more whose ExportJob is not there yet: its schedule was suspended, or its token was taken back.
+fn is_withdrawn(draft: &Draft<'_>, run: &PlannedRun) -> bool {
+    let spec = draft.subject.spec;
+    match &run.token {
+        None => spec.suspend,
+        Some(token) => spec.run_now.as_ref().is_none_or(|asked| asked.token != *token),
+    }
+}
+
+fn withdraw(draft: &mut Draft<'_>, run: PlannedRun) {
+    let why = if let Some(token) = run.token {
+        draft.status.run_now = Some(HandledToken { token, job: None });
+        "spec.runNow was taken back"
+    } else {
+        "the schedule was suspended"
+    };
+    let note = format!("ExportJob {} is left out: {why} before it could be created", run.name);
+    draft.tell(Notice::normal("RunSkipped", note).about_run(run.name));
 }
 
 /// The run that `runNow` asks for, if it has not been made.

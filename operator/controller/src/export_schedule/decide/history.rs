@@ -13,7 +13,7 @@ pub fn prune(draft: &mut Draft<'_>) {
             draft.observed.runs.iter().filter(|run| !run.is_active() && is_success(run) == of_success);
         let mut ended: Vec<&RunFacts> = ended.collect();
         ended.sort_by(|a, b| (b.scheduled, &b.name).cmp(&(a.scheduled, &a.name)));
-        // One that is not cleaned up yet takes a place, and goes later.
+        // One that is not cleaned up or told of yet takes a place, and goes later.
         let beyond = ended.into_iter().skip(limit as usize).filter(|run| run.is_removable);
         let actions = beyond.map(|run| Action::Delete { name: run.name.clone(), uid: run.uid.clone() });
         draft.actions.extend(actions);

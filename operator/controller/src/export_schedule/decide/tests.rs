@@ -302,6 +302,33 @@ fn a_run_that_could_not_be_created_gives_way_to_the_next_one() {
 }
 
 #[test]
+fn a_run_that_could_not_be_created_is_left_out_when_nobody_wants_it_any_more() {
+    let asked = json!({"suspend": true, "runNow": {"token": "by hand"}});
+    for (patch, is_asked) in [(json!({}), false), (asked, true)] {
+        let mut world = World::new(&patch);
+        world.pass(60);
+        world.decide();
+        world.refused = Some("exceeded quota".to_owned());
+        world.decide();
+        assert_eq!(ready(&world), ("False", "RunNotCreated"), "{patch}");
+        world.edit(|spec| {
+            spec.suspend = true;
+            spec.run_now = None;
+        });
+        world.refused = None;
+        let decision = world.after(1);
+        assert_eq!(decision.actions, [], "{patch}");
+        assert_eq!((ready(&world).1, count(&world, "RunSkipped")), ("Suspended", 1), "{patch}");
+        assert!(world.status.starting.is_none() && world.status.active.is_empty());
+        assert_eq!(world.status.run_now.as_ref().is_some_and(|handled| handled.job.is_none()), is_asked);
+        world.edit(|spec| spec.suspend = false);
+        world.after(1);
+        world.after(60);
+        assert_eq!((ready(&world).0, world.started.len()), ("True", 1), "{patch}: what comes later is made");
+    }
+}
+
+#[test]
 fn an_export_job_of_somebody_elses_is_left_alone() {
     let mut world = World::new(&json!({}));
     world.pass(60);
