@@ -194,10 +194,15 @@ impl JobFacts {
         self.pods.iter().find(|pod| pod.is_lost(now))
     }
 
-    /// The pod that is disrupted, and takes the attempt with it: that of index 0, where pods have an index.
+    /// The pod that is disrupted, and takes the attempt with it: that of index 0, where pods have an index. One that has not
+    /// started takes nothing.
     #[must_use]
     pub fn disrupted_pod(&self) -> Option<&PodFacts> {
-        self.pods.iter().find(|pod| pod.disrupted && pod.index.unwrap_or(0) == 0)
+        self.pods.iter().find(|pod| {
+            pod.disrupted
+                && pod.index.unwrap_or(0) == 0
+                && !matches!(pod.container, ContainerState::Waiting(_))
+        })
     }
 
     /// Whether pods of it were deleted, have ended, and have no successors. Kubernetes keeps each until there is one, and makes

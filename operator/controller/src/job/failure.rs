@@ -39,6 +39,18 @@ pub fn of_job(job: &JobFacts, deadline: &str) -> Failure {
     }
 }
 
+/// The failure of a Job whose time no field of the spec bounds. `before` is what was known to be wrong with it: where it was not
+/// done in time, that is why.
+#[must_use]
+pub fn of_bounded_job(job: &JobFacts, bound: &str, before: Option<&str>) -> Failure {
+    let failure = of_job(job, bound);
+    if failure.reason != Reason::DeadlineExceeded {
+        return failure;
+    }
+    let before = before.map_or_else(String::new, |before| format!("; before: {before}"));
+    Failure { message: format!("{}{before}", failure.message), hint: None, ..failure }
+}
+
 /// The failure of an attempt whose pod was disrupted.
 #[must_use]
 pub fn disrupted(pod: &str, before: &str) -> Failure {

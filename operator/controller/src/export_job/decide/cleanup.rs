@@ -119,7 +119,8 @@ fn supervise(draft: &mut Draft<'_>, cleanup: Cleanup, child: Child) {
             failed(draft, cleanup, job, &failure::failure(Reason::WorkerLost, message));
         }
         _ if job.has_settled(draft.now) => {
-            let failure = failure::of_job(job, "the time of one cleanup");
+            let before = draft.trouble(ConditionType::CleanedUp, "CleaningUp");
+            let failure = failure::of_bounded_job(job, "the time of one cleanup", before.as_deref());
             failed(draft, cleanup, job, &failure);
         }
         (JobState::Active, _) if job.is_live() => {

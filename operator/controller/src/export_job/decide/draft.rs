@@ -112,6 +112,14 @@ impl<'a> Draft<'a> {
         );
     }
 
+    /// What was last said to be wrong with work whose condition has the reason `doing` while nothing is. Such a condition's message
+    /// says first what is not done, and then why.
+    pub fn trouble(&self, kind: ConditionType, doing: &str) -> Option<String> {
+        let found = condition::find(&self.status.conditions, kind).filter(|found| found.reason != doing)?;
+        let (_, why) = found.message.split_once(": ")?;
+        Some(why.to_owned())
+    }
+
     /// Work is under way, or goes on by itself.
     pub fn reconciling(&mut self, reason: &str, message: &str) {
         condition::remove(&mut self.status.conditions, ConditionType::Stalled);

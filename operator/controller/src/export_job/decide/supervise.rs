@@ -144,11 +144,12 @@ fn under_way(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
 
 fn watch(draft: &mut Draft<'_>, run: Child, job: &JobFacts) {
     let (kind, doing) = doing(run.kind);
-    if !was_under_way(draft, run.kind) && !job.has_started_all() {
+    // A disruption is kept in mind also where other pods have not started: its pod may soon be gone.
+    let is_disrupted = job.disrupted_pod().is_some() || is_disrupted(draft, kind);
+    if !was_under_way(draft, run.kind) && !job.has_started_all() && !is_disrupted {
         starting(draft, run, job);
         return;
     }
-    let is_disrupted = job.disrupted_pod().is_some() || is_disrupted(draft, kind);
     let reason = if is_disrupted { Reason::Disrupted.as_str() } else { doing };
     draft.condition(kind, Truth::False, reason, "not all chunks are done");
     let mut failures = draft.failures();

@@ -161,3 +161,26 @@ fn disruptions_cost_no_retry_until_they_are_too_many() {
     assert_eq!(story.status.phase, Some(Phase::Failed));
     assert_eq!(story.status.last_error.as_ref().unwrap().reason, Reason::DisruptedTooOften);
 }
+
+#[test]
+fn a_disruption_is_remembered_while_others_have_not_started() {
+    for (container, counted) in [
+        (ContainerState::Running, (1, 0)),
+        // It had begun nothing, so that it took nothing with it.
+        (ContainerState::Waiting(None), (0, 1)),
+    ] {
+        let mut story = Story::new(job(&json!({"workers": 2})));
+        let decision = story.decide();
+        story.create(&decision).workers = 2;
+        let other = PodFacts { index: Some(1), ..pod(ContainerState::Waiting(None)) };
+        story.last().pods = vec![PodFacts { disrupted: true, ..pod(container.clone()) }, other.clone()];
+        story.after(1);
+        // Its successor waits for the node, and it is gone.
+        story.last().pods = vec![pod(ContainerState::Waiting(None)), other];
+        story.after(1);
+        story.fail(failure(Reason::SnapshotLost, "worker 0 was restarted"));
+        story.after(1);
+        let failures = story.status.failures.clone().unwrap();
+        assert_eq!((failures.disruptions, failures.transient), counted, "{container:?}");
+    }
+}

@@ -112,6 +112,24 @@ fn a_receiver_that_refuses_is_told_again_later_with_the_same_id() {
     let decision = story.after(2);
     assert_eq!(asked(&decision, ChildKind::Notification), Some(Child::notification(2)));
     assert_eq!(story.status.notification.as_ref().unwrap().id, id);
+    assert_eq!(story.notified(), ("False", "Notifying"));
+    assert!(story.notified_message().contains("503"), "{}", story.notified_message());
+}
+
+#[test]
+fn one_that_was_not_told_in_time_says_why_and_names_no_field() {
+    let mut story = failed_run();
+    story.last().pods = vec![pod(ContainerState::Waiting(None))];
+    let message = "0/1 nodes are available: insufficient cpu".to_owned();
+    story.last().trouble = Some(Trouble { reason: Reason::PodNotStarted, message });
+    story.after(5);
+    story.last().trouble = None;
+    story.last().pods.clear();
+    story.last().state = JobState::Failed { reason: "DeadlineExceeded".to_owned() };
+    story.after(300);
+    assert_eq!(story.notified(), ("False", "DeadlineExceeded"));
+    let message = story.notified_message();
+    assert!(message.contains("insufficient cpu") && !message.contains("spec."), "{message}");
 }
 
 #[test]
