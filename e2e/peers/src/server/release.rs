@@ -126,7 +126,7 @@ async fn run(program: &str, arguments: &[&str]) -> Result<(), ServerError> {
     let output = Command::new(program).args(arguments).current_dir("/").output().await.map_err(|source| {
         ServerError::Program {
             program: program.to_owned(),
-            hint: "other versions of PostgreSQL need it: e2e/prerequisites.sh versions installs it",
+            hint: "other versions of PostgreSQL need it: e2e/prerequisites.sh tests installs it",
             source,
         }
     })?;

@@ -203,9 +203,9 @@ async fn failures_while_running_tell_no_values() {
             "more than one row",
         ),
         ("SELECT nextval('s'), secret FROM t", Reason::QueryWrites, "25006", "read-only transaction"),
-        // Two GB of a text: the server makes 1 GB at the most.
+        // Four GB of a text: the server makes 1 GB at the most.
         (
-            "SELECT repeat('x', 1000000 * length(i || 'hunter') * 300) FROM t LIMIT 1",
+            "SELECT repeat('xx', 1000000 * length(i || 'hunter') * 300) FROM t LIMIT 1",
             Reason::RowTooLarge,
             "54000",
             "too large",
