@@ -24,6 +24,29 @@ pub enum Payload {
     Records(RecordBatch),
 }
 
+impl Batch {
+    /// The same rows. `guard` is dropped with the last of their bytes.
+    pub(crate) fn guarded(self, guard: impl Send + 'static) -> Self {
+        let Self { data, rows } = self;
+        let data = match data {
+            Payload::Bytes(bytes) => Payload::Bytes(Bytes::from_owner(Guarded { bytes, _guard: guard })),
+            Payload::Records(records) => Payload::Records(records),
+        };
+        Self { data, rows }
+    }
+}
+
+struct Guarded<G> {
+    bytes: Bytes,
+    _guard: G,
+}
+
+impl<G> AsRef<[u8]> for Guarded<G> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// What becomes the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -36,6 +59,11 @@ pub(super) struct Output {
 impl Output {
     fn settled(&self) -> usize {
         self.open.unwrap_or(self.data.len())
+    }
+
+    /// How many bytes may still change.
+    pub(super) fn held(&self) -> usize {
+        self.data.len() - self.settled()
     }
 
     /// Whether there is a batch worth handing on.

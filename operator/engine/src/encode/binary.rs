@@ -9,6 +9,8 @@ pub(super) const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 pub(super) const HEADER: usize = SIGNATURE.len() + 4 + 4;
 /// A value of more bytes than this comes in parts where its column allows it, and a part has at most as many.
 const PART_BYTES: usize = 64 * 1024;
+/// A buffer that grew beyond this for a value is not kept for the next one.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// What a place in the data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +134,7 @@ impl Reader {
                         return Ok(());
                     }
                     rows.value(column, Some(&self.pending))?;
-                    self.pending.clear();
+                    forget(&mut self.pending);
                     self.place = Place::Column(column + 1);
                 }
                 Place::Parts(column, left) => {
@@ -152,6 +154,11 @@ impl Reader {
                 Place::End => return Err(Malformed("something follows its end").into()),
             }
         }
+    }
+
+    /// How many bytes are collected of a value that has not ended.
+    pub(super) fn held(&self) -> usize {
+        self.pending.len()
     }
 
     /// Checks that the data was complete.
@@ -181,6 +188,14 @@ impl Reader {
         let (taken, rest) = piece.split_at(length.saturating_sub(self.pending.len()).min(piece.len()));
         self.pending.extend_from_slice(taken);
         *piece = rest;
+    }
+}
+
+/// Empties a buffer, and lets go of it if it is large.
+pub(super) fn forget(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT_BYTES {
+        *buffer = Vec::new();
     }
 }
 

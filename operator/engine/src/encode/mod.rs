@@ -32,7 +32,8 @@ use crate::plan::Column;
 /// Turns what the server sends into batches.
 ///
 /// Memory holds a batch, and at most one value: those of text, JSON and bytea pass in parts, but for Parquet's, and for a CSV
-/// text while nothing in it has told yet whether it needs quotes. Values of other types are decoded as a whole.
+/// text while nothing in it has told yet whether it needs quotes. Values of other types are decoded as a whole. Whoever has several
+/// encoders side by side asks [`Encoder::held`].
 #[derive(Debug)]
 pub struct Encoder {
     reader: Reader,
@@ -132,6 +133,16 @@ impl Encoder {
             }
         }
         Ok(None)
+    }
+
+    /// How many bytes are held of a value that has not ended, or whose CSV is not settled yet.
+    pub(crate) fn held(&self) -> usize {
+        let unsettled = match &self.rows {
+            Rows::Csv(rows) => rows.output.held(),
+            Rows::Json(rows) => rows.output.held(),
+            Rows::Parquet(_) => 0,
+        };
+        self.reader.held() + unsettled
     }
 
     /// Takes the end of the data, and gives the last batch.

@@ -18,8 +18,8 @@ const COMPRESSOR: u64 = 4 * MEBIBYTE;
 /// Beside a row group: the batch of rows it is filled from, dictionaries, and pages that are being encoded. Measured.
 const COLUMNS: u64 = 36 * MEBIBYTE;
 
-/// The memory of a worker, in bytes, while rows and files are of usual sizes: a row that is longer than [`ROWS`] comes on top,
-/// up to four times, and the parts of files of more than 6 GiB are larger.
+/// The memory of a worker, in bytes, while values and files are of usual sizes: a value of more than 4 MiB that has to be held
+/// comes on top, for one connection at a time, and the parts of files of more than 6 GiB are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Connections of a worker.

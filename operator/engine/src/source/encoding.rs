@@ -1,18 +1,24 @@
 //! Encoding on a task of its own, so that copies side by side use as many cores.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use futures::FutureExt as _;
 use pgexport_api::reason::Reason;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::tap::{Outlet, Payloads};
 use crate::encode::{Batch, Encoder};
 use crate::error::{Error, Result};
+
+/// A value of which more than this has to be held needs the room.
+const LARGE: usize = 4 << 20;
+/// The room for large values. One is in it at a time, until its bytes are written: otherwise a worker's memory would be a
+/// function of its values' lengths times its connections.
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
 /// Rows of one copy on their way from the outlet to batches. Dropped, the task ends and the outlet is closed.
 #[derive(Debug)]
@@ -61,6 +67,7 @@ async fn encode(
     mut end: oneshot::Receiver<()>,
 ) -> Outlet {
     let (mut ended, mut payloads) = (false, Payloads::default());
+    let mut room: Option<OwnedSemaphorePermit> = None;
     loop {
         let piece = if ended {
             outlet.next_ready()
@@ -90,12 +97,24 @@ async fn encode(
         let mut piece: &[u8] = &piece;
         while let Some(mut rows) = payloads.next(&mut piece) {
             while !rows.is_empty() {
+                if room.is_none() && encoder.held() > LARGE {
+                    room = tokio::select! {
+                        room = Arc::clone(&ROOM).acquire_owned() => room.ok(),
+                        () = batches.closed() => return outlet,
+                    };
+                }
                 let batch = encoder.push(&mut rows);
                 let failed = batch.is_err();
-                if let Some(batch) = batch.transpose()
-                    && batches.send(batch).await.is_err()
-                {
-                    return outlet;
+                if let Some(mut batch) = batch.transpose() {
+                    // The value has ended, and is in this batch.
+                    if encoder.held() <= LARGE
+                        && let Some(room) = room.take()
+                    {
+                        batch = batch.map(|batch| batch.guarded(room));
+                    }
+                    if batches.send(batch).await.is_err() {
+                        return outlet;
+                    }
                 }
                 if failed {
                     return outlet;
@@ -176,6 +195,34 @@ mod tests {
         for count in [0, 1, 3, 100_000] {
             assert_eq!(rows(messages(count, true)).await, (count, true));
         }
+    }
+
+    /// A copy of one row of so many bytes.
+    fn copy_of_a_row(length: u32) -> Encoding {
+        let value = [b"\0\x01", length.to_be_bytes().as_slice(), &vec![b'x'; length as usize]].concat();
+        let mut data = messages(0, false);
+        data.extend([b"d", (length + 10).to_be_bytes().as_slice(), &value].concat());
+        let (valve, outlet) = valve();
+        outlet.set_open(true);
+        let mut tap = Tap::new(std::io::Cursor::new(data), Some(valve));
+        tokio::spawn(async move { tap.read_to_end(&mut Vec::new()).await });
+        Encoding::start(outlet, encoder(), Arc::default())
+    }
+
+    #[tokio::test]
+    async fn large_values_are_held_one_at_a_time_until_their_bytes_are_let_go() {
+        let large = u32::try_from(LARGE).unwrap() * 2;
+        let mut first = copy_of_a_row(large);
+        let held = poll_fn(|context| first.poll_next(context)).await.unwrap().unwrap();
+        assert_eq!(held.rows, 1);
+        let mut small = copy_of_a_row(1 << 20);
+        assert!(poll_fn(|context| small.poll_next(context)).await.unwrap().is_ok());
+        let mut second = copy_of_a_row(large);
+        let patience = std::time::Duration::from_millis(300);
+        let waiting = tokio::time::timeout(patience, poll_fn(|context| second.poll_next(context))).await;
+        assert!(waiting.is_err(), "the first one's bytes are still there");
+        drop(held);
+        assert!(poll_fn(|context| second.poll_next(context)).await.unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -8,16 +8,18 @@ use super::*;
 async fn killed_at_the_gate(room: &Room, order: RunOrder) {
     let gate = room.database.admin().await.unwrap();
     gate.execute("SELECT pg_advisory_lock(1)", &[]).await.unwrap();
-    let run = tokio::spawn(export::run(room.context(order, 0)));
+    // With it dies whatever it has begun, as with a process.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let run = runtime.spawn(export::run(room.context(order, 0)));
     at_the_gate(room).await;
     // The others' files are finished by then, and wait for the gated one.
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if left(room).await > 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    run.abort();
+    tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(9))).await.unwrap();
     assert!(run.await.unwrap_err().is_cancelled());
 }
 

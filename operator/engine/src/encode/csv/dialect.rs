@@ -3,6 +3,10 @@
 use pgexport_api::job::Csv;
 
 use crate::decode::{Scalar, Shape, WORD, contains, equal};
+use crate::encode::binary::forget;
+
+/// Room is made for twice as many bytes as are escaped, so those of a long text are so in pieces.
+const ESCAPED_AT_ONCE: usize = 64 * 1024;
 
 /// The characters of a CSV.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,13 @@ impl Dialect {
 
     /// Appends bytes as they stand inside of quotes.
     pub(in crate::encode) fn escape(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        for piece in bytes.chunks(ESCAPED_AT_ONCE) {
+            self.escape_piece(piece, out);
+        }
+    }
+
+    #[inline]
+    fn escape_piece(&self, bytes: &[u8], out: &mut Vec<u8>) {
         // Each word is written as it is, and the next one over what was too much.
         let mut end = out.len();
         out.resize(end + 2 * bytes.len() + 2 * WORD, 0);
@@ -115,6 +126,7 @@ impl Dialect {
             out.push(self.quote);
             self.escape(scratch, out);
             out.push(self.quote);
+            forget(scratch);
         }
     }
 

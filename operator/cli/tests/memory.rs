@@ -1,0 +1,149 @@
+//! What memory `pgexport run` takes while rows are long, which is what a worker takes.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pgexport_peers::{Peers, TestDatabase};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The bound, in KiB.
+const BOUND: u64 = 256 << 10;
+
+/// Rows of 32 MiB that the server makes of tables that are small. CSV does not know of `clean` before its end whether it is quoted,
+/// of `late` not much before, and holds `parts` as JSON does.
+const SETUP: &str = "
+    CREATE TABLE clean AS SELECT i, repeat(md5(i::text), 1 << 20) AS t FROM generate_series(1, 12) i;
+    CREATE TABLE late AS SELECT i, repeat(md5(i::text), 1 << 20) || ',\"' AS t FROM generate_series(1, 12) i;
+    CREATE TABLE parts AS SELECT i, ARRAY[repeat(md5(i::text), 1 << 19), repeat(md5((-i)::text), 1 << 19)] AS t FROM generate_series(1, 12) i;
+    GRANT SELECT ON clean, late, parts TO PUBLIC";
+
+struct Desk {
+    peers: Peers,
+    database: TestDatabase,
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    async fn new(hint: &str, setup: &str) -> Self {
+        let peers = Peers::load().unwrap();
+        let database = peers.postgres.create_database(hint).await.unwrap();
+        database.admin().await.unwrap().batch_execute(setup).await.unwrap();
+        Self { peers, database, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The manifests of a job with this data set, over four connections to a bucket.
+    fn write(&self, bucket: &str, format: &str, dataset: &Value) {
+        let (postgres, s3) = (&self.peers.postgres, &self.peers.s3);
+        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let secret = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let documents = [
+            secret("db", json!({"ca.crt": postgres.ca_pem, "password": postgres.exporter.password})),
+            secret(
+                "s3",
+                json!({"AWS_ACCESS_KEY_ID": s3.admin.access_key, "AWS_SECRET_ACCESS_KEY": s3.admin.secret_key}),
+            ),
+            object(
+                "ExportSource",
+                "db",
+                json!({"postgres": {
+                    "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
+                    "user": postgres.exporter.user, "passwordSecretRef": {"name": "db", "key": "password"},
+                    "tls": {"caSecretRef": {"name": "db", "key": "ca.crt"}},
+                }}),
+            ),
+            object(
+                "ExportSink",
+                "bucket",
+                json!({"s3": {
+                    "bucket": bucket, "region": s3.region, "endpoint": s3.host_endpoint(), "forcePathStyle": true,
+                    "credentialsSecretRef": {"name": "s3"},
+                }}),
+            ),
+            object(
+                "ExportJob",
+                "long",
+                json!({
+                    "sourceRef": {"name": "db"}, "sinkRef": {"name": "bucket"}, "path": "out/", "datasets": [dataset],
+                    "format": {"type": format}, "chunking": {"parallelism": 4},
+                }),
+            ),
+        ];
+        let text: Vec<String> = documents.iter().map(|document| format!("---\n{document}\n")).collect();
+        std::fs::write(self.manifests(), text.concat()).unwrap();
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.folder.path().join("export.yaml")
+    }
+
+    /// The most memory that the run had, in KiB.
+    fn run(&self) -> u64 {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_pgexport"))
+            .current_dir(self.folder.path())
+            .args(["run", "-f"])
+            .arg(self.manifests())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = Path::new("/proc").join(run.id().to_string()).join("status");
+        let mut most = 0;
+        let ended = loop {
+            if let Some(ended) = run.try_wait().unwrap() {
+                break ended;
+            }
+            // The kernel keeps the maximum; a process that has ended has none any more.
+            let told = std::fs::read_to_string(&status).unwrap_or_default();
+            let peak = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            most = most.max(peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(ended.success() && most > 0, "{ended}, {most} KiB");
+        most
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_32_mib_over_four_connections_need_less_than_256_mib() {
+    let desk = Desk::new("long-rows", SETUP).await;
+    let mut found = Vec::new();
+    for (table, format) in
+        [("clean", "CSV"), ("late", "CSV"), ("parts", "CSV"), ("clean", "NDJSON"), ("parts", "NDJSON")]
+    {
+        let bucket = desk.peers.s3.create_bucket("long-rows").await.unwrap();
+        let dataset = json!({
+            "name": "rows", "sql": format!("SELECT i, t FROM {table} WHERE i % 4 = :rest"),
+            "chunking": {"strategy": "Values", "values": {"parameter": "rest", "type": "int4", "items": [0, 1, 2, 3]}},
+        });
+        desk.write(&bucket, format, &dataset);
+        let peak = desk.run();
+        let files = desk.peers.s3.list(&bucket, "out/rows").await.unwrap();
+        assert_eq!(files.len(), 4, "{table} {format}");
+        found.push((table, format, peak));
+    }
+    eprintln!("KiB: {found:?}");
+    assert!(found.iter().all(|(_, _, peak)| *peak < BOUND), "{found:?}");
+    desk.database.drop_database().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_512_mib_arrives_whole_at_the_cost_of_its_length() {
+    let desk = Desk::new("longest-row", "").await;
+    let bucket = desk.peers.s3.create_bucket("longest-row").await.unwrap();
+    // Not a constant, which the server's plan would show, and so hold.
+    let sql = "SELECT repeat('0123456789abcdef', n) AS t FROM generate_series(32 << 20, 32 << 20) n";
+    desk.write(&bucket, "CSV", &json!({"name": "row", "sql": sql, "chunking": {"strategy": "None"}}));
+    let peak = desk.run();
+    let files = desk.peers.s3.list(&bucket, "out/row").await.unwrap();
+    let found = Sha256::digest(desk.peers.s3.get(&bucket, &files[0].key).await.unwrap());
+    let mut wanted = Sha256::new_with_prefix("t\n");
+    (0..32).for_each(|_| wanted.update("0123456789abcdef".repeat(1 << 20)));
+    wanted.update("\n");
+    assert!(found == wanted.finalize());
+    eprintln!("{peak} KiB");
+    assert!(peak < BOUND + (512 << 10), "{peak} KiB");
+    desk.database.drop_database().await.unwrap();
+}
