@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 
 use context::Admissions;
 use job::pod::WorkerImage;
-use metrics::{Metrics, Phases};
+use metrics::{Metrics, Objects, ScheduleFacts};
 use scope::{Shares, Stop};
 use watch::Stores;
 
@@ -82,7 +82,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
             let _ = ready_sender.send(true);
         }
     });
-    let registry = Arc::new(shares.metrics.registry(Arc::new(Scopes(scopes))));
+    let objects: Arc<dyn Objects> = Arc::new(Scopes(scopes));
+    let registry = Arc::new(shares.metrics.registry(&objects));
     let endpoint = tokio::spawn(http::serve(listener, http::Answers { registry, ready }, stop.clone()));
     tracing::info!(address = %config.http_address, namespaces = ?config.namespaces, "the controller runs");
 
@@ -124,9 +125,14 @@ impl std::fmt::Debug for Scopes {
     }
 }
 
-impl Phases for Scopes {
+impl Objects for Scopes {
     fn phases(&self) -> Vec<Option<Phase>> {
         let jobs = self.0.iter().flat_map(|stores| stores.export_jobs.state());
         jobs.map(|guard| guard.0.as_ref().ok().and_then(|job| job.status.as_ref()?.phase)).collect()
+    }
+
+    fn schedules(&self) -> Vec<ScheduleFacts> {
+        let schedules = self.0.iter().flat_map(|stores| stores.schedules.state());
+        schedules.filter_map(|guard| guard.0.as_ref().ok().map(ScheduleFacts::of)).collect()
     }
 }

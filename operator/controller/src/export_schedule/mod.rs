@@ -10,7 +10,7 @@ pub mod render;
 pub mod validate;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<ExportSchedule>) -> Resu
     if !may_act {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }
+    context.metrics.scheduled(&owner.uid, &decision.outcomes);
     event::publish(&context.recorder, &schedule.object_ref(&()), decision.events).await;
     // render (pure) and apply (client)
     let rendering = Rendering { namespace: &namespace, owner, spec: &schedule.spec };

@@ -1,5 +1,6 @@
 //! A decision in the making.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::condition::{self, ConditionType, Truth};
 use pgexport_api::schedule::ExportScheduleStatus;
 
-use super::{Action, Calendar, Decision, Invalid, Observed, Subject};
+use super::{Action, Calendar, Decision, Invalid, Observed, RunOutcome, Subject};
 use crate::event::Notice;
 
 /// The longest rest: a clock that is set forwards wakes nobody.
@@ -40,6 +41,8 @@ pub struct Draft<'a> {
     pub actions: Vec<Action>,
     /// What to tell.
     pub events: Vec<Notice>,
+    /// How many runs came to which outcome.
+    pub outcomes: BTreeMap<RunOutcome, u64>,
     /// Whether, and until when, a run that is due waits.
     pub wake: Option<Timestamp>,
     standing: Standing,
@@ -63,6 +66,7 @@ impl<'a> Draft<'a> {
             status,
             actions: Vec::new(),
             events: Vec::new(),
+            outcomes: BTreeMap::new(),
             wake: None,
             standing,
         }
@@ -71,6 +75,17 @@ impl<'a> Draft<'a> {
     /// Tells something.
     pub fn tell(&mut self, notice: Notice) {
         self.events.push(notice);
+    }
+
+    /// Tells what became of a run.
+    pub fn tell_outcome(&mut self, outcome: RunOutcome, notice: Notice) {
+        self.tell_outcomes(outcome, 1, notice);
+    }
+
+    /// Tells what became of so many runs.
+    pub fn tell_outcomes(&mut self, outcome: RunOutcome, number: u64, notice: Notice) {
+        *self.outcomes.entry(outcome).or_default() += number;
+        self.tell(notice);
     }
 
     /// It goes on by itself.
@@ -145,6 +160,7 @@ impl<'a> Draft<'a> {
             status: self.status,
             actions: self.actions,
             events: self.events,
+            outcomes: self.outcomes,
         }
     }
 }

@@ -8,8 +8,8 @@ use pgexport_api::schedule::{ConcurrencyPolicy, HandledToken, PlannedRun};
 
 use super::super::calendar::Calendar;
 use super::super::child;
-use super::Action;
 use super::draft::Draft;
+use super::{Action, RunOutcome};
 use crate::event::Notice;
 
 /// So many runs may be active under Allow.
@@ -58,7 +58,7 @@ pub fn start(draft: &mut Draft<'_>, calendar: &Calendar) {
             withdraw(draft, run);
         } else if is_overdue(draft, calendar, &run) {
             let note = format!("ExportJob {} could not be created in time, and is left out", run.name);
-            draft.tell(Notice::warning("RunMissed", note).about_run(run.name));
+            draft.tell_outcome(RunOutcome::Missed, Notice::warning("RunMissed", note).about_run(run.name));
         } else {
             begin(draft, run);
             return;
@@ -119,7 +119,7 @@ fn withdraw(draft: &mut Draft<'_>, run: PlannedRun) {
         "the schedule was suspended"
     };
     let note = format!("ExportJob {} is left out: {why} before it could be created", run.name);
-    draft.tell(Notice::normal("RunSkipped", note).about_run(run.name));
+    draft.tell_outcome(RunOutcome::Skipped, Notice::normal("RunSkipped", note).about_run(run.name));
 }
 
 /// The run that `runNow` asks for, if it has not been made.
@@ -147,7 +147,7 @@ fn due(draft: &mut Draft<'_>, calendar: &Calendar) -> Option<Candidate> {
         let note =
             format!("the run of {latest} could not begin within spec.startingDeadline, and is left out");
         let run = child::scheduled(draft.subject.name, latest);
-        draft.tell(Notice::warning("RunMissed", note).about_run(run));
+        draft.tell_outcome(RunOutcome::Missed, Notice::warning("RunMissed", note).about_run(run));
         return None;
     }
     let missed = deadline
@@ -192,7 +192,8 @@ fn leave_out_older(draft: &mut Draft<'_>, calendar: &Calendar, latest: Timestamp
     let note =
         format!("{which} did not begin before the next one was due, and only the latest is made up for");
     let run = child::scheduled(draft.subject.name, before);
-    draft.tell(Notice::warning("RunSkipped", note).about_run(run));
+    let number = older.len() as u64;
+    draft.tell_outcomes(RunOutcome::Skipped, number, Notice::warning("RunSkipped", note).about_run(run));
 }
 
 /// What a run is to deliver: from where the last one that succeeded has ended. `Err` where that is nothing.
@@ -222,7 +223,8 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 /// A run with nothing to deliver is left out.
 fn pass_over(draft: &mut Draft<'_>, candidate: &Candidate, why: &str) {
     let note = format!("the run of {} is left out: {why}", candidate.time);
-    draft.tell(Notice::normal("RunSkipped", note).about_run(candidate.name(draft.subject.name)));
+    let run = candidate.name(draft.subject.name);
+    draft.tell_outcome(RunOutcome::Skipped, Notice::normal("RunSkipped", note).about_run(run));
     match &candidate.token {
         Some(token) => draft.status.run_now = Some(HandledToken { token: token.clone(), job: None }),
         None => draft.handle(candidate.time),
@@ -267,7 +269,7 @@ fn plan(draft: &mut Draft<'_>, candidate: Candidate, window: Option<Window>) {
         draft.status.last_schedule_time = Some(Time(candidate.time));
     }
     let note = format!("ExportJob {name} for {}", candidate.time);
-    draft.tell(Notice::normal("RunStarted", note).about_run(&name));
+    draft.tell_outcome(RunOutcome::Started, Notice::normal("RunStarted", note).about_run(&name));
     let run = PlannedRun { name, scheduled_time: Time(candidate.time), token: candidate.token, window };
     begin(draft, run);
 }

@@ -13,6 +13,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -78,6 +79,38 @@ pub enum Action {
     },
 }
 
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunOutcome {
+    /// Its ExportJob is made.
+    Started,
+    /// It has delivered.
+    Succeeded,
+    /// It has failed, was cancelled, or is gone.
+    Failed,
+    /// It was left out: the next one was due, there was nothing to deliver, or nobody wanted it any more.
+    Skipped,
+    /// It was left out, as it could not begin in time.
+    Missed,
+}
+
+impl RunOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Started, Self::Succeeded, Self::Failed, Self::Skipped, Self::Missed];
+
+    /// As metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 /// A decision. First the status is written, then the Events, then the actions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -87,6 +120,8 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// What to tell.
     pub events: Vec<Notice>,
+    /// How many runs came to which outcome.
+    pub outcomes: BTreeMap<RunOutcome, u64>,
     /// When to decide anew, if nothing changes before.
     pub requeue: Option<Duration>,
 }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pgexport_api::schedule::{HandledToken, ScheduleWindowStatus};
 
 use super::super::fact::{RunFacts, RunState};
+use super::RunOutcome;
 use super::draft::Draft;
 use crate::event::Notice;
 
@@ -22,7 +23,7 @@ pub fn note(draft: &mut Draft<'_>) {
                 let note = format!(
                     "ExportJob {name} is gone, and nobody has seen how it ended: it counts as failed"
                 );
-                draft.tell(Notice::warning("RunVanished", note).about_run(name));
+                draft.tell_outcome(RunOutcome::Failed, Notice::warning("RunVanished", note).about_run(name));
             }
         }
     }
@@ -54,11 +55,11 @@ fn tell_end(draft: &mut Draft<'_>, run: &RunFacts) {
         RunState::Active { .. } => {}
         RunState::Succeeded { .. } => {
             let note = format!("ExportJob {name} has succeeded");
-            draft.tell(Notice::normal("RunSucceeded", note).about_run(name));
+            draft.tell_outcome(RunOutcome::Succeeded, Notice::normal("RunSucceeded", note).about_run(name));
         }
         RunState::Failed { why } => {
             let note = format!("ExportJob {name} has ended without success: {why}");
-            draft.tell(Notice::warning("RunFailed", note).about_run(name));
+            draft.tell_outcome(RunOutcome::Failed, Notice::warning("RunFailed", note).about_run(name));
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct World {
     pub delivered: Vec<Window>,
     /// The reasons of all Events.
     pub told: Vec<&'static str>,
+    /// How many runs came to which outcome.
+    pub outcomes: BTreeMap<RunOutcome, u64>,
 }
 
 impl World {
@@ -47,6 +49,7 @@ impl World {
             started: Vec::new(),
             delivered: Vec::new(),
             told: Vec::new(),
+            outcomes: BTreeMap::new(),
         }
     }
 
@@ -86,12 +89,15 @@ impl World {
         };
         let decision = super::decide(&subject, &verdict, &observed, &self.status, self.now);
         self.told.extend(decision.events.iter().map(|event| event.reason));
+        for (outcome, number) in &decision.outcomes {
+            *self.outcomes.entry(*outcome).or_default() += number;
+        }
         self.status = through_the_api(&decision.status);
         assert_eq!(self.status, decision.status, "it reads back otherwise than it was written");
         // Upon its own status it decides the same, and tells nothing again but that others are cancelled, until they are.
         let again = super::decide(&subject, &verdict, &observed, &self.status, self.now);
         let twice: Vec<_> = again.events.iter().filter(|event| event.reason != "RunReplaced").collect();
-        assert!(twice.is_empty(), "told twice: {twice:?}");
+        assert!(twice.is_empty() && again.outcomes.is_empty(), "told twice: {twice:?}");
         assert_eq!(decision.status.observed_generation, Some(self.generation));
         for condition in &decision.status.conditions {
             assert_eq!(condition.observed_generation, Some(self.generation));

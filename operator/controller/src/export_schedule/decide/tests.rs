@@ -44,6 +44,7 @@ fn a_run_is_started_when_it_is_due_and_told_when_it_has_ended() {
     assert_eq!(world.status.last_successful_time, Some(Time(at("2026-11-25T20:01:01Z"))));
     assert!(world.status.active.is_empty());
     assert_eq!(world.told, ["RunStarted", "RunSucceeded"]);
+    assert_eq!(world.outcomes, BTreeMap::from([(RunOutcome::Started, 1), (RunOutcome::Succeeded, 1)]));
 }
 
 #[test]
@@ -65,10 +66,12 @@ fn of_several_that_were_missed_the_latest_is_made_up_for() {
     world.after(300);
     assert_eq!(minutes(&world), ["20:05"]);
     assert_eq!(world.told, ["RunSkipped", "RunStarted"]);
+    assert_eq!(world.outcomes, BTreeMap::from([(RunOutcome::Started, 1), (RunOutcome::Skipped, 4)]));
     let mut world = World::new(&json!({"startingDeadline": "30s"}));
     world.after(331);
     assert!(world.started.is_empty());
     assert_eq!(world.told, ["RunSkipped", "RunMissed"]);
+    assert_eq!(world.outcomes, BTreeMap::from([(RunOutcome::Skipped, 4), (RunOutcome::Missed, 1)]));
     world.after(29);
     assert_eq!(minutes(&world), ["20:06"]);
 }
@@ -398,5 +401,6 @@ fn a_run_that_vanished_is_told_once() {
     world.after(1);
     world.after(1);
     assert_eq!(count(&world, "RunVanished"), 1);
+    assert_eq!(world.outcomes.get(&RunOutcome::Failed), Some(&1));
     assert!(world.status.active.is_empty());
 }

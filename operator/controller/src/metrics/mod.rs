@@ -1,5 +1,10 @@
 //! Metrics. Gauges are derived from the watch's store when they are read, so that they cannot lie after a restart.
 
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -12,6 +17,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::export_schedule::decide::RunOutcome;
+pub use schedule::ScheduleFacts;
+use schedule::{ScheduleCollector, ScheduleRuns};
 
 /// What was reconciled, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +39,7 @@ struct Kind {
 pub struct Metrics {
     reconciles: Family<Reconciled, Counter>,
     durations: Family<Kind, Histogram>,
+    schedule_runs: ScheduleRuns,
 }
 
 impl Default for Metrics {
@@ -37,7 +47,7 @@ impl Default for Metrics {
         let durations = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.001, 4.0, 7))) as fn() -> Histogram,
         );
-        Self { reconciles: Family::default(), durations }
+        Self { reconciles: Family::default(), durations, schedule_runs: ScheduleRuns::default() }
     }
 }
 
@@ -48,9 +58,14 @@ impl Metrics {
         self.durations.get_or_create(&Kind { kind }).observe(seconds);
     }
 
-    /// A registry of these metrics and of the `ExportJobs` that `phases` lists.
+    /// Counts what became of runs of the ExportSchedule with this uid.
+    pub fn scheduled(&self, uid: &str, outcomes: &BTreeMap<RunOutcome, u64>) {
+        self.schedule_runs.count(uid, outcomes);
+    }
+
+    /// A registry of these metrics and of the objects that there are.
     #[must_use]
-    pub fn registry(&self, phases: Arc<dyn Phases>) -> Registry {
+    pub fn registry(&self, objects: &Arc<dyn Objects>) -> Registry {
         let mut registry = Registry::with_prefix("pgexport");
         registry.register("reconciles", "Reconciliations by kind and outcome", self.reconciles.clone());
         registry.register(
@@ -58,15 +73,20 @@ impl Metrics {
             "How long reconciliations take",
             self.durations.clone(),
         );
-        registry.register_collector(Box::new(JobGauges(phases)));
+        registry.register_collector(Box::new(JobGauges(Arc::clone(objects))));
+        let runs = self.schedule_runs.clone();
+        registry.register_collector(Box::new(ScheduleCollector { objects: Arc::clone(objects), runs }));
         registry
     }
 }
 
-/// The phases of all `ExportJobs` that there are now.
-pub trait Phases: std::fmt::Debug + Send + Sync + 'static {
-    /// One entry an ExportJob; `None` before its first reconciliation.
+/// The objects that there are now.
+pub trait Objects: std::fmt::Debug + Send + Sync + 'static {
+    /// The phases of all `ExportJobs`: one entry an ExportJob; `None` before its first reconciliation.
     fn phases(&self) -> Vec<Option<Phase>>;
+
+    /// All `ExportSchedules`.
+    fn schedules(&self) -> Vec<ScheduleFacts>;
 }
 
 /// All phases.
@@ -82,7 +102,7 @@ const PHASES: [Phase; 8] = [
 ];
 
 #[derive(Debug)]
-struct JobGauges(Arc<dyn Phases>);
+struct JobGauges(Arc<dyn Objects>);
 
 impl Collector for JobGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -123,30 +143,4 @@ pub fn encode(registry: &Registry) -> String {
         let _ = writeln!(text, "# EOF");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug)]
-    struct Fixed(Vec<Option<Phase>>);
-
-    impl Phases for Fixed {
-        fn phases(&self) -> Vec<Option<Phase>> {
-            self.0.clone()
-        }
-    }
-
-    #[test]
-    fn jobs_are_counted_when_they_are_asked_for() {
-        let metrics = Metrics::default();
-        metrics.reconciled("ExportJob", "ok", 0.01);
-        let registry =
-            metrics.registry(Arc::new(Fixed(vec![None, Some(Phase::Pending), Some(Phase::Failed)])));
-        let text = encode(&registry);
-        assert!(text.contains("pgexport_export_jobs{phase=\"Pending\"} 2\n"), "{text}");
-        assert!(text.contains("pgexport_export_jobs{phase=\"Succeeded\"} 0\n"), "{text}");
-        assert!(text.contains("pgexport_reconciles_total{kind=\"ExportJob\",outcome=\"ok\"} 1\n"), "{text}");
-    }
 }
