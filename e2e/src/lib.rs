@@ -28,7 +28,7 @@ pub use leftover::Leftovers;
 pub use manifest::{job, postgres_spec, s3_secret, s3_spec};
 pub use namespace::Namespace;
 pub use network::inside_network;
-pub use operator::{SYSTEM, change_controller, controller, controller_ready};
+pub use operator::{SYSTEM, change_controller, controller, controller_metrics, controller_ready};
 pub use own_server::OwnServer;
 pub use policy::Policy;
 pub use process::{Process, Signal};

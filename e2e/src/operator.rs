@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -21,6 +22,17 @@ pub async fn controller(lab: &Lab) -> Deployment {
         .await
         .expect("Deployments");
     found.items.into_iter().next().expect("the controller's Deployment")
+}
+
+/// What the controller answers at `/metrics`.
+pub async fn controller_metrics(lab: &Lab) -> String {
+    let pods: Api<Pod> = Api::namespaced(lab.client.clone(), SYSTEM);
+    let ours = ListParams::default().labels("app.kubernetes.io/component=controller");
+    let found = pods.list(&ours).await.expect("pods").items;
+    let pod = found.iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).expect("the controller's");
+    let uri = format!("/api/v1/namespaces/{SYSTEM}/pods/{}:8080/proxy/metrics", pod.name_any());
+    let request = http::Request::get(uri).body(Vec::new()).expect("a request");
+    lab.client.request_text(request).await.expect("metrics")
 }
 
 /// Changes the controller's container, and waits until the changed one runs alone. Nothing else may run beside such a test.

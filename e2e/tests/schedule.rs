@@ -3,13 +3,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
 use pgexport_api::job::Window;
 use pgexport_api::{ExportJob, ExportSchedule, Phase};
 use pgexport_e2e::{
-    Delivery, Gate, Lab, NEVER, Namespace, Schedules, World, controller_ready, eventually, kill_controller,
-    ndjson_rows, postgres_spec, ready_message, scheduled_rows,
+    Delivery, Gate, Lab, NEVER, Namespace, Schedules, World, controller_metrics, controller_ready,
+    eventually, kill_controller, ndjson_rows, postgres_spec, ready_message, scheduled_rows,
 };
 use serde_json::{Value, json};
 
@@ -68,7 +69,42 @@ async fn every_minute_is_exported_once_though_the_controller_is_killed() {
         assert_eq!(ndjson_rows(delivery.files_of("rows")), [br#"{"one":1}"#]);
     }
     schedules.created_once("minutes-").await;
+    let name = world.namespace.name.clone();
+    told_by_metrics(&schedules, &name).await;
     removed(world, &["minutes"]).await;
+    let forgotten =
+        eventually(MINUTE, async || (!controller_metrics(&lab).await.contains(&name)).then_some(()));
+    assert!(forgotten.await.is_some(), "a schedule that is gone still has metrics");
+}
+
+/// Checks what the controller, which was started anew on the way, tells of the schedule `minutes`, which rests.
+async fn told_by_metrics(schedules: &Schedules<'_>, namespace: &str) {
+    let lab = schedules.0.lab;
+    let status = schedules.when("minutes", "it has a status", |status| Some(status.clone())).await;
+    let seconds = |time: Option<Time>| time.map(|time| time.0.as_second());
+    let sample = |metrics: &str, name: &str, more: &str| -> Option<i64> {
+        let key = format!(
+            r#"pgexport_export_schedule_{name}{{namespace="{namespace}",schedule="minutes"{more}}} "#
+        );
+        metrics.lines().find_map(|line| line.strip_prefix(&key)?.parse().ok())
+    };
+    let mut metrics = String::new();
+    let told = eventually(MINUTE, async || {
+        metrics = controller_metrics(lab).await;
+        let gauge = |name: &str| sample(&metrics, name, "");
+        let states = [gauge("ready"), gauge("suspended"), gauge("active")];
+        let times = ["schedule", "success"].map(|what| gauge(&format!("last_{what}_timestamp_seconds")));
+        let wanted =
+            [seconds(status.last_schedule_time.clone()), seconds(status.last_successful_time.clone())];
+        (states == [Some(1), Some(1), Some(0)]
+            && times == wanted
+            && gauge("next_schedule_timestamp_seconds").is_none())
+        .then_some(())
+    });
+    assert!(told.await.is_some(), "{status:#?}\n{metrics}");
+    let runs = |outcome: &str| sample(&metrics, "runs_total", &format!(r#",outcome="{outcome}""#)).unwrap();
+    assert!(runs("started") >= 1 && runs("succeeded") >= 1, "{metrics}");
+    assert_eq!(runs("failed"), 0, "{metrics}");
 }
 
 /// Deletes schedules, and checks that their ExportJobs and all that these have left go with them.
