@@ -17,7 +17,11 @@ pub struct Gate {
 impl Gate {
     /// Closes the gate of a database.
     pub async fn close(database: &TestDatabase) -> Self {
-        let client = database.admin().await.expect("a connection");
+        Self::close_by(database.admin().await.expect("a connection")).await
+    }
+
+    /// Closes the gate of the database of this connection, such as a standby's.
+    pub async fn close_by(client: Client) -> Self {
         client.execute("SELECT pg_advisory_lock($1)", &[&KEY]).await.expect("the lock");
         Self { client }
     }

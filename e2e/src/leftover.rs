@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 use pgexport_api::{ExportJob, naming};
 use pgexport_peers::{S3, TestDatabase};
 use serde::de::DeserializeOwned;
+use tokio_postgres::Client;
 
 use crate::namespace::Namespace;
 use crate::wait::eventually;
@@ -78,16 +79,14 @@ impl Leftovers<'_> {
         left
     }
 
+    /// On the server, and on its standby if it has one.
     async fn connections(&self) -> Vec<String> {
-        let admin = self.database.admin().await.expect("a connection");
-        let sql = "SELECT application_name, state FROM pg_stat_activity \
-                   WHERE datname = current_database() AND application_name LIKE 'pgexport/%'";
-        let rows = admin.query(sql, &[]).await.expect("pg_stat_activity");
-        rows.iter()
-            .map(|row| {
-                format!("connection {}: {:?}", row.get::<_, String>(0), row.get::<_, Option<String>>(1))
-            })
-            .collect()
+        let mut found = connections(&self.database.admin().await.expect("a connection")).await;
+        if let Some(standby) = &self.namespace.lab.peers.standby {
+            let admin = standby.admin(&self.database.name).await.expect("a connection to the standby");
+            found.extend(connections(&admin).await);
+        }
+        found
     }
 
     async fn list<K>(&self, labels: &str) -> Vec<K>
@@ -97,6 +96,16 @@ impl Leftovers<'_> {
     {
         self.namespace.api::<K>().list(&ListParams::default().labels(labels)).await.expect("a list").items
     }
+}
+
+/// The connections of runs to a database.
+async fn connections(admin: &Client) -> Vec<String> {
+    let sql = "SELECT application_name, state FROM pg_stat_activity \
+               WHERE datname = current_database() AND application_name LIKE 'pgexport/%'";
+    let rows = admin.query(sql, &[]).await.expect("pg_stat_activity");
+    rows.iter()
+        .map(|row| format!("connection {}: {:?}", row.get::<_, String>(0), row.get::<_, Option<String>>(1)))
+        .collect()
 }
 
 /// The keys below a prefix, as URIs.

@@ -315,7 +315,7 @@ async fn what_can_be_put_right_stalls_and_goes_on_by_itself() {
         ];
         let case = case("expired", "SELECT 1 AS one", from("expired"), "SourceNotReady", words);
         waits_and_goes_on(&namespace, case, async || server.certify(Validity::Now).await).await;
-        server.down().await;
+        drop(server);
     };
     let unreachable = async {
         let mut spec = source(json!({}));
