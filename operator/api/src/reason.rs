@@ -154,7 +154,7 @@ reasons! {
     /// The database has no connection left for the login.
     TooManyConnections = Transient, "lower chunking.parallelism, or raise the server's limits";
     /// The snapshot went with worker 0 or with its connection.
-    SnapshotLost = Transient, "look for evictions of the pod, and idle timeouts between it and the database";
+    SnapshotLost = Transient, "look for evictions of the pod, idle timeouts between it and the database, and, on a replica, recovery conflicts (max_standby_streaming_delay, hot_standby_feedback)";
     /// A table or materialized view was rewritten (TRUNCATE, CLUSTER, VACUUM FULL, ALTER TABLE, REFRESH) while it was exported.
     RelationRewritten = Transient, "export at another time than such maintenance";
     /// Connections reach different instances behind one address.

@@ -42,6 +42,8 @@ pub(super) async fn copy(
     match done {
         Some(Ok(id)) => Ok(Copied::Done(Box::new(copying.pending(id, digest)))),
         Some(Err(why)) => {
+            // Nobody is in a hurry: what the server still copies would stay in the bucket if it came after the abort.
+            cancel.run_until_cancelled(copying.settle()).await;
             copying.abort().await;
             Ok(Copied::Refused(why))
         }
@@ -92,10 +94,14 @@ impl Copying {
         self.upload.pending(id, digest.bytes, digest.crc64nvme, parts)
     }
 
+    /// Waits until no part is being copied any more, whatever becomes of it.
+    async fn settle(&mut self) {
+        while self.travelling.join_next().await.is_some() {}
+    }
+
     /// Gives up. Parts that are being copied get a while: one that is done after the abort would stay in the bucket.
     async fn abort(mut self) {
-        let settling = async { while self.travelling.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(PATIENCE, settling).await;
+        let _ = tokio::time::timeout(PATIENCE, self.settle()).await;
         self.travelling.shutdown().await;
         Box::new(self.upload).abort().await;
     }
