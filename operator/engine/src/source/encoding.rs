@@ -199,12 +199,12 @@ mod tests {
 
     /// A copy of one row of so many bytes.
     fn copy_of_a_row(length: u32) -> Encoding {
-        let value = [b"\0\x01", length.to_be_bytes().as_slice(), &vec![b'x'; length as usize]].concat();
-        let mut data = messages(0, false);
-        data.extend([b"d", (length + 10).to_be_bytes().as_slice(), &value].concat());
+        let row = [b"\0\x01", length.to_be_bytes().as_slice(), &vec![b'x'; length as usize]].concat();
+        let mut bytes = messages(0, false);
+        bytes.extend([b"d", (length + 10).to_be_bytes().as_slice(), &row].concat());
         let (valve, outlet) = valve();
         outlet.set_open(true);
-        let mut tap = Tap::new(std::io::Cursor::new(data), Some(valve));
+        let mut tap = Tap::new(std::io::Cursor::new(bytes), Some(valve));
         tokio::spawn(async move { tap.read_to_end(&mut Vec::new()).await });
         Encoding::start(outlet, encoder(), Arc::default())
     }

@@ -66,7 +66,7 @@ fn is_too_large(sql_state: &str, message: &str, stage: Stage) -> bool {
 }
 
 /// How the server's own internal errors begin, as far as it is known that what follows is no value. Extensions raise whatever they
-/// like under the same SQLSTATE: PostGIS tells coordinates.
+/// like under the same SQLSTATE: `PostGIS` tells coordinates.
 const INTERNAL: &[&str] = &[
     "attempted to update invisible tuple",
     "cache lookup failed for ",

@@ -16,8 +16,8 @@ SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
   WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
   ELSE EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::pg_catalog.float8";
 
-/// What servers answer that do not know a lag, such as Aurora's readers: feature_not_supported, undefined_function,
-/// insufficient_privilege.
+/// What servers answer that do not know a lag, such as Aurora's readers: they do not support the function, have none, or let nobody
+/// call it.
 const UNKNOWN: [&str; 3] = ["0A000", "42883", "42501"];
 
 /// How often a lag is looked at before it counts: what has just arrived after a quiet time makes a replica seem to lag for as
