@@ -262,15 +262,11 @@ impl Staging {
     }
 
     /// Finishes a chunk: makes its body visible, then creates its sidecar. [`Put::Exists`]: somebody else has finished it.
-    /// Where the plan is gone, nothing becomes visible.
+    /// Where the plan is gone, nothing stays.
     pub async fn seal(&self, record: ChunkRecord, body: FinishedFile) -> Result<Put> {
         let chunk = record.chunk;
         let FinishedFile { key, digest, pending } = body;
         failpoint::hit("staging::body_uploaded", &key).await;
-        if let Err(gone) = self.check_planned().await {
-            pending.abort().await;
-            return Err(gone);
-        }
         if pending.commit().await? == Put::Exists {
             let message = format!("{} is there already, under a name that chance gave", self.store.uri(&key));
             return Err(Error::new(Reason::InternalError, message).with_chunk(chunk));
@@ -282,7 +278,6 @@ impl Staging {
     /// Finishes a chunk that the database has written by itself: creates its sidecar. [`Put::Exists`]: somebody else has
     /// finished it.
     pub async fn seal_unseen(&self, record: ChunkRecord, key: String, unseen: Unseen) -> Result<Put> {
-        self.check_planned().await?;
         self.put_sidecar(record, key, Body::Unseen(unseen)).await
     }
 
@@ -291,10 +286,20 @@ impl Staging {
         let sidecar =
             Sidecar { version: SIDECAR_VERSION, chunk, key, rows, body, footer, started, finished, worker };
         let key = self.sidecar_key(chunk);
-        let sidecar = document(&sidecar)?;
-        let put = self.store.put(&key, sidecar.clone(), JSON, PutMode::Create).await?;
+        let text = document(&sidecar)?;
+        let put = self.store.put(&key, text.clone(), JSON, PutMode::Create).await;
         failpoint::hit("staging::sidecar_stored", &key).await;
-        if put == Put::Exists && self.store.get(&key).await? == Some(sidecar) {
+        // Looked for afterwards: a request that was on its way when this worker was stopped is made when it goes on.
+        if let Err(gone) = self.check_planned().await
+            && gone.reason() == Reason::Interrupted
+        {
+            let mut keys: Vec<String> = sidecar.keys().collect();
+            keys.push(key);
+            self.store.delete(&keys).await?;
+            return Err(gone);
+        }
+        let put = put?;
+        if put == Put::Exists && self.store.get(&key).await? == Some(text) {
             return Ok(Put::Written);
         }
         Ok(put)
