@@ -119,7 +119,7 @@ fn supervise(draft: &mut Draft<'_>, cleanup: Cleanup, child: Child) {
             failed(draft, cleanup, job, &failure::failure(Reason::WorkerLost, message));
         }
         _ if job.has_settled(draft.now) => {
-            let before = draft.trouble(ConditionType::CleanedUp, "CleaningUp");
+            let before = draft.trouble(ChildKind::Cleanup);
             let failure = failure::of_bounded_job(job, "the time of one cleanup", before.as_deref());
             failed(draft, cleanup, job, &failure);
         }

@@ -112,9 +112,10 @@ impl<'a> Draft<'a> {
         );
     }
 
-    /// What was last said to be wrong with work whose condition has the reason `doing` while nothing is. Such a condition's message
-    /// says first what is not done, and then why.
-    pub fn trouble(&self, kind: ConditionType, doing: &str) -> Option<String> {
+    /// What was last said to be wrong with a cleanup or a notification. Its condition's message says first what is not done, and then
+    /// why.
+    pub fn trouble(&self, kind: ChildKind) -> Option<String> {
+        let (kind, doing) = supervise::doing(kind);
         let found = condition::find(&self.status.conditions, kind).filter(|found| found.reason != doing)?;
         let (_, why) = found.message.split_once(": ")?;
         Some(why.to_owned())

@@ -18,8 +18,6 @@ use crate::job::failure::{self, sentence};
 
 /// How long it is tried.
 const BUDGET: SignedDuration = SignedDuration::from_hours(1);
-/// The reason of Notified while nothing is known to be wrong.
-const DOING: &str = "Notifying";
 /// How long a deletion waits for it.
 const BUDGET_OF_DELETION: SignedDuration = SignedDuration::from_mins(1);
 
@@ -102,13 +100,13 @@ fn wait_or_begin(draft: &mut Draft<'_>, notification: Notification) {
     let attempts = notification.attempts.saturating_add(1);
     draft.status.notification = Some(Notification { attempts, next_attempt_time: None, ..notification });
     draft.status.jobs.retain(|job| job.kind != ChildKind::Notification);
-    let message = match draft.trouble(ConditionType::Notified, DOING) {
+    let message = match draft.trouble(ChildKind::Notification) {
         Some(before) if attempts > 1 => {
             format!("its failure is being told, by attempt {attempts}; before: {before}")
         }
         _ => "its failure is being told".to_owned(),
     };
-    draft.condition(ConditionType::Notified, Truth::False, DOING, &message);
+    draft.condition(ConditionType::Notified, Truth::False, "Notifying", &message);
     ensure(draft, Child::notification(attempts));
 }
 
@@ -126,7 +124,7 @@ fn supervise(draft: &mut Draft<'_>, notification: Notification, child: Child) {
             failed(draft, notification, job, &failure::failure(Reason::WorkerLost, message));
         }
         _ if job.has_settled(draft.now) => {
-            let before = draft.trouble(ConditionType::Notified, DOING);
+            let before = draft.trouble(ChildKind::Notification);
             let failure = failure::of_bounded_job(job, "the time of one notification", before.as_deref());
             failed(draft, notification, job, &failure);
         }
