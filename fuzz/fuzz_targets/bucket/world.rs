@@ -148,7 +148,8 @@ impl World {
     fn check_delivery(&self, order: &RunOrder) {
         let place = |name: &str| self.path(&format!("sink/{}{name}", order.path));
         assert!(place("_SUCCESS").exists());
-        let manifest = Manifest::read(&fs::read(place("_manifest.json")).expect("a manifest")).expect("a manifest");
+        let text = fs::read(place("_manifest.json")).expect("a manifest");
+        let manifest = Manifest::read(&text).unwrap_or_else(|| panic!("no manifest: {}", String::from_utf8_lossy(&text)));
         for file in manifest.datasets.iter().flat_map(|dataset| &dataset.files) {
             let bytes = fs::metadata(place(&file.path)).expect("a file").len();
             assert_eq!(bytes, file.digest.bytes, "{}", file.path);
@@ -285,7 +286,7 @@ fn cleanup_of(order: &RunOrder) -> CleanupOrder {
     let DeliveryPath::Staged { staging } = &order.delivery else { unreachable!() };
     CleanupOrder {
         run: order.run.clone(),
-        sink: order.sink.clone(),
+        sink: Some(order.sink.clone()),
         path: order.path.clone(),
         staging: Some(staging.clone()),
         part: CleanupPart::Everything,

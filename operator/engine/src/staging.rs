@@ -389,6 +389,11 @@ impl Staging {
         self.store.uri(&sidecar.key)
     }
 
+    /// Where the manifest is that [`Staging::intend`] has noted, for messages.
+    pub(crate) fn delivery_uri(&self) -> String {
+        self.store.uri(&self.delivery_key())
+    }
+
     fn plan_key(&self) -> String {
         format!("{}plan.json", self.root)
     }

@@ -235,6 +235,11 @@ impl Manifest {
         serde_json::from_slice::<Self>(text).ok().filter(|manifest| manifest.version == MANIFEST_VERSION)
     }
 
+    /// Whether it tells of the same delivery. Another version of pgexport may have written it.
+    fn is_of_same_delivery(&self, other: &Self) -> bool {
+        *self == Self { pgexport: self.pgexport.clone(), ..other.clone() }
+    }
+
     /// The data files' paths, relative to the manifest.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.datasets.iter().flat_map(|dataset| &dataset.files).map(|file| file.path.as_str())

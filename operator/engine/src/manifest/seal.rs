@@ -40,7 +40,7 @@ pub async fn seal(
     let sealing = Sealing { store, path, staging };
     let body = document(manifest)?;
     let (body, is_first) = match staging {
-        Some(staging) => staging.intend(body).await?,
+        Some(staging) => noted(staging, manifest, body).await?,
         None => (body, true),
     };
     let key = format!("{path}{MANIFEST}");
@@ -71,6 +71,20 @@ pub async fn seal(
     }
     failpoint::hit("seal::success_written", &manifest.job.uid).await;
     Ok(Sealed { manifest: store.uri(&key), sha256 })
+}
+
+/// The manifest that is delivered: the one that an earlier try has noted, if there is one; and whether it is noted just now.
+async fn noted(staging: &Staging, manifest: &Manifest, body: Bytes) -> Result<(Bytes, bool)> {
+    let (noted, is_first) = staging.intend(body).await?;
+    if is_first || Manifest::read(&noted).is_some_and(|noted| noted.is_of_same_delivery(manifest)) {
+        return Ok((noted, is_first));
+    }
+    let message = format!(
+        "{} is not the manifest of what the staging holds, and an earlier try has noted it",
+        staging.delivery_uri()
+    );
+    Err(Error::new(Reason::ChecksumMismatch, message)
+        .with_hint("look for whoever else writes to the staging"))
 }
 
 struct Sealing<'a> {

@@ -63,3 +63,30 @@ async fn objects_without_number_are_read_one_by_one() {
     let error = altered(FormatType::Ndjson, "chunks/00000.json", unseen).await;
     assert!(error.to_string().contains("_part2 does not exist"), "{error}");
 }
+
+#[tokio::test]
+async fn a_noted_manifest_of_another_delivery_is_not_delivered() {
+    let (staging, sink, order) =
+        staged(Backend::volume(), FormatType::Ndjson, Layout::Single, &[("findings", &["1\n", "2\n"])]).await;
+    transfer(&order, &staging, &sink, &never()).await.unwrap();
+    let noted = format!("{STAGED}delivery.json");
+    let honest: Value = serde_json::from_slice(&staging.bytes(&noted).await).unwrap();
+    let changes: [fn(&mut Value); 3] = [
+        |manifest| manifest["bytes"] = Value::Null,
+        |manifest| manifest["datasets"][0]["files"][0]["rows"] = json!(3),
+        |manifest| manifest["pgexport"] = json!("of another version"),
+    ];
+    let mut ended = Vec::new();
+    for change in changes {
+        let end = ["_manifest.json", "_SUCCESS"].map(|name| format!("{PATH}{name}"));
+        sink.store().delete(&end).await.unwrap();
+        let mut manifest = honest.clone();
+        change(&mut manifest);
+        let body = manifest.to_string().into();
+        staging.store().put(&noted, body, "application/json", PutMode::Replace).await.unwrap();
+        let transferred = transfer(&order, &staging, &sink, &never()).await;
+        ended.push((transferred.err().map(|error| error.reason()), sink.visible().await.len()));
+    }
+    let refused = (Some(Reason::ChecksumMismatch), 1);
+    assert_eq!(ended, [refused, refused, (None, 3)], "the last is an earlier try's of another version");
+}
