@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pgexport_api::report::Delivered;
 
-use super::share::{self, ChunkFile, Destination, StoredChunk};
+use super::chunk_file::StoredChunk;
+use super::share::{self, Destination};
 use super::{Context, begin, expect, export_while_held, interrupted};
 use crate::error::Result;
 use crate::manifest::{Arrival, DeliveredFile, Delivery, Export, arrive};
@@ -67,7 +68,7 @@ struct Sink<'a> {
 impl Destination for Sink<'_> {
     type Kept = Kept;
 
-    async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
+    async fn begin(&self, chunk: u32) -> Result<(FileWriter, Packer)> {
         let (planned, dataset) = self.plan.chunk(chunk)?;
         let order = &self.context.order;
         let (format, compression) = (order.format.format_type, order.compression);
@@ -76,7 +77,7 @@ impl Destination for Sink<'_> {
         let packer = Packer::new(&order.format, compression, dataset, Role::Delivered)?;
         let media_type = media_type(format, compression);
         let writer = FileWriter::begin(self.store, &self.delivery.key(&name), media_type).await?;
-        Ok(ChunkFile::new(writer, packer))
+        Ok((writer, packer))
     }
 
     async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<Self::Kept> {

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod aurora;
+mod chunk_file;
 mod direct;
 pub(crate) mod expect;
 mod memory;

@@ -1,19 +1,19 @@
 //! One worker's share of the chunks, over its share of the connections.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use jiff::Timestamp;
 use pgexport_api::reason::Reason;
 use pgexport_api::size::ByteSize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::chunk_file::{ChunkFile, StoredChunk};
 use super::{Context, interrupted};
-use crate::encode::Batch;
 use crate::error::{Error, Result};
-use crate::output::{FileWriter, FinishedFile, Packer};
+use crate::output::{FileWriter, Packer};
 use crate::plan::{self, Plan, PlannedDataset};
 use crate::source::{Importer, RateLimit, application_name, privilege};
 
@@ -34,68 +34,10 @@ pub(super) trait Destination: Sync {
     type Kept: Send;
 
     /// Begins the file of a chunk.
-    fn begin(&self, chunk: u32) -> impl Future<Output = Result<ChunkFile>> + Send;
+    fn begin(&self, chunk: u32) -> impl Future<Output = Result<(FileWriter, Packer)>> + Send;
 
     /// Keeps a chunk whose every row is stored. On an error it has been given up.
     fn keep(&self, chunk: u32, stored: StoredChunk) -> impl Future<Output = Result<Self::Kept>> + Send;
-}
-
-/// A chunk's file while it is written.
-#[derive(Debug)]
-pub(super) struct ChunkFile {
-    writer: FileWriter,
-    packer: Packer,
-    rows: u64,
-    started: Timestamp,
-}
-
-/// A chunk whose every row is stored, and which nobody sees yet.
-#[derive(Debug)]
-pub(super) struct StoredChunk {
-    pub(super) file: FinishedFile,
-    pub(super) rows: u64,
-    /// How many of its last bytes are a Parquet footer.
-    pub(super) footer: Option<u64>,
-    pub(super) started: Timestamp,
-    pub(super) finished: Timestamp,
-}
-
-impl ChunkFile {
-    pub(super) fn new(writer: FileWriter, packer: Packer) -> Self {
-        Self { writer, packer, rows: 0, started: Timestamp::now() }
-    }
-
-    async fn head(&mut self) -> Result<()> {
-        let ready = self.packer.head().await?;
-        self.store(ready).await
-    }
-
-    async fn write(&mut self, batch: Batch) -> Result<()> {
-        self.rows = self.rows.saturating_add(batch.rows);
-        let ready = self.packer.batch(batch).await?;
-        self.store(ready).await
-    }
-
-    async fn store(&mut self, ready: Vec<Bytes>) -> Result<()> {
-        for piece in ready {
-            self.writer.write(piece).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what is left, and waits until all is stored.
-    async fn tail(&mut self) -> Result<()> {
-        let left = self.packer.finish().await?;
-        self.store(left).await?;
-        self.writer.flush().await
-    }
-
-    /// On an error the file has been given up.
-    async fn finish(self) -> Result<StoredChunk> {
-        let file = self.writer.finish().await?;
-        let (rows, footer, started) = (self.rows, self.packer.footer(), self.started);
-        Ok(StoredChunk { file, rows, footer, started, finished: Timestamp::now() })
-    }
 }
 
 /// Exports chunks side by side, and returns what is known of each. After the first error, or when `stop` is cancelled, the
@@ -160,7 +102,8 @@ struct Share<'a> {
     rate: Option<RateLimit>,
 }
 
-/// One connection: takes chunk after chunk until none is left.
+/// One connection: takes chunk after chunk until none is left. While the end of a chunk's file is on its way to the store, the
+/// rows of the next chunk are read, so that the database need not wait for the store.
 async fn stream<D: Destination>(
     context: &Context,
     plan: &Plan,
@@ -170,29 +113,78 @@ async fn stream<D: Destination>(
 ) -> Result<Vec<(u32, D::Kept)>> {
     let mut kept = Vec::new();
     let mut connection: Option<Importer> = None;
-    while let Some(&chunk) = share.chunks.get(share.next.fetch_add(1, Ordering::Relaxed)) {
-        if stop.is_cancelled() {
-            return Err(interrupted());
-        }
-        let mut importer = if let Some(mut importer) = connection.take() {
-            importer.rename(connection_name(context, chunk));
-            importer
-        } else {
-            tokio::select! {
-                importer = join(context, plan, chunk) => importer?,
-                () = stop.cancelled() => return Err(interrupted()),
-            }
+    let uploading = Arc::new(Semaphore::new(1));
+    let mut full: Option<(u32, ChunkFile)> = None;
+    loop {
+        let next = async {
+            let Some(&chunk) = share.chunks.get(share.next.fetch_add(1, Ordering::Relaxed)) else {
+                return Ok(None);
+            };
+            let importer = ready(context, plan, chunk, &mut connection, stop).await?;
+            let (writer, packer) = destination.begin(chunk).await.map_err(|error| error.with_chunk(chunk))?;
+            let file = ChunkFile::new(writer, packer, Arc::clone(&uploading));
+            let file = read(context, plan, chunk, importer, share.rate.as_ref(), file, stop).await;
+            Ok(Some((chunk, file.map_err(|error| error.with_chunk(chunk))?)))
         };
-        let rate = share.rate.as_ref();
-        let copied = copy(context, plan, chunk, &mut importer, rate, destination, stop).await;
-        kept.push((chunk, copied.map_err(|error| error.with_chunk(chunk))?));
-        context.progress.chunk_exported();
-        connection = Some(importer);
+        let former = async {
+            let Some((chunk, file)) = full.take() else { return Ok(None) };
+            let done = keep(context, chunk, file, destination, stop).await;
+            Ok(Some((chunk, done.map_err(|error| error.with_chunk(chunk))?)))
+        };
+        match tokio::join!(or_stop(stop, next), or_stop(stop, former)) {
+            (Ok(next), Ok(former)) => {
+                kept.extend(former);
+                full = next;
+            }
+            (Ok(next), Err(error)) => {
+                if let Some((_, file)) = next {
+                    file.abort().await;
+                }
+                return Err(error);
+            }
+            (Err(error), former) => return Err(more_telling(former.err(), error)),
+        }
+        if full.is_none() {
+            break;
+        }
     }
     if let Some(importer) = connection {
         importer.finish().await;
     }
     Ok(kept)
+}
+
+/// After an error nothing else needs to go on.
+async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = work.await;
+    if done.is_err() {
+        stop.cancel();
+    }
+    done
+}
+
+/// The stream's connection, for this chunk.
+async fn ready<'a>(
+    context: &Context,
+    plan: &Plan,
+    chunk: u32,
+    connection: &'a mut Option<Importer>,
+    stop: &CancellationToken,
+) -> Result<&'a mut Importer> {
+    if stop.is_cancelled() {
+        return Err(interrupted());
+    }
+    let importer = match connection.take() {
+        Some(mut importer) => {
+            importer.rename(connection_name(context, chunk));
+            importer
+        }
+        None => tokio::select! {
+            importer = join(context, plan, chunk) => importer?,
+            () = stop.cancelled() => return Err(interrupted()),
+        },
+    };
+    Ok(connection.insert(importer))
 }
 
 async fn join(context: &Context, plan: &Plan, chunk: u32) -> Result<Importer> {
@@ -220,37 +212,35 @@ pub(super) fn connection_name(context: &Context, chunk: u32) -> String {
     application_name(&context.order.run, &format!("{chunk:05}"))
 }
 
-/// Exports one chunk.
-async fn copy<D: Destination>(
+/// Reads a chunk's rows into its file. On an error the file has been given up.
+async fn read(
     context: &Context,
     plan: &Plan,
     chunk: u32,
     importer: &mut Importer,
     rate: Option<&RateLimit>,
-    destination: &D,
+    mut file: ChunkFile,
     stop: &CancellationToken,
-) -> Result<D::Kept> {
-    let (planned, dataset) = plan.chunk(chunk)?;
-    let query = plan::chunk_query(&context.order, plan, planned)?;
-    let mut file = destination.begin(chunk).await?;
+) -> Result<ChunkFile> {
     // The store may be slow, and the server too: whatever is waited for, a stop is obeyed.
     let filled = tokio::select! {
         filled = async {
+            let (planned, dataset) = plan.chunk(chunk)?;
+            let query = plan::chunk_query(&context.order, plan, planned)?;
             lock(plan, chunk, &query, importer).await?;
             fill(context, &query, dataset, importer, rate, &mut file).await
         } => filled,
         () = stop.cancelled() => Err(interrupted()),
     };
     match filled {
-        Ok(()) => destination.keep(chunk, file.finish().await?).await,
+        Ok(()) => Ok(file),
         Err(error) => {
-            file.writer.abort().await;
+            file.abort().await;
             Err(error)
         }
     }
 }
 
-/// Reads a chunk's rows into its file, until all are stored.
 async fn fill(
     context: &Context,
     query: &str,
@@ -263,7 +253,7 @@ async fn fill(
     file.head().await?;
     let mut paid = 0;
     while let Some(batch) = rows.next().await {
-        let (batch, written) = (batch?, file.writer.bytes());
+        let (batch, written) = (batch?, file.bytes());
         if let Some(rate) = rate {
             // More comes while this is paid for.
             let taken = rows.taken();
@@ -272,12 +262,30 @@ async fn fill(
         }
         context.progress.read(batch.rows, 0);
         file.write(batch).await?;
-        context.progress.read(0, file.writer.bytes() - written);
+        context.progress.read(0, file.bytes() - written);
     }
-    let written = file.writer.bytes();
+    let written = file.bytes();
     file.tail().await?;
-    context.progress.read(0, file.writer.bytes() - written);
+    context.progress.read(0, file.bytes() - written);
     Ok(())
+}
+
+/// Waits until all of a chunk's file is stored, and keeps it. On an error it has been given up.
+async fn keep<D: Destination>(
+    context: &Context,
+    chunk: u32,
+    mut file: ChunkFile,
+    destination: &D,
+    stop: &CancellationToken,
+) -> Result<D::Kept> {
+    let stored = stop.run_until_cancelled(file.flush()).await;
+    if let Err(error) = stored.unwrap_or_else(|| Err(interrupted())) {
+        file.abort().await;
+        return Err(error);
+    }
+    let kept = destination.keep(chunk, file.finish().await?).await?;
+    context.progress.chunk_exported();
+    Ok(kept)
 }
 
 #[cfg(test)]

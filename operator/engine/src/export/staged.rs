@@ -10,11 +10,12 @@ use pgexport_api::report::Exported;
 use pgexport_api::source::Method;
 use tokio_util::sync::CancellationToken;
 
-use super::share::{self, ChunkFile, Destination, StoredChunk};
+use super::chunk_file::StoredChunk;
+use super::share::{self, Destination};
 use super::{Context, aurora, begin, expect, export_while_held, interrupted, per_chunk};
 use crate::error::{Error, Result};
 use crate::manifest::total;
-use crate::output::{Packer, Role};
+use crate::output::{FileWriter, Packer, Role};
 use crate::plan::Plan;
 use crate::source::Holder;
 use crate::staging::{ChunkRecord, Sidecar, Staging};
@@ -162,12 +163,12 @@ struct Chunks<'a> {
 impl Destination for Chunks<'_> {
     type Kept = ();
 
-    async fn begin(&self, chunk: u32) -> Result<ChunkFile> {
+    async fn begin(&self, chunk: u32) -> Result<(FileWriter, Packer)> {
         let (_, dataset) = self.plan.chunk(chunk)?;
         let order = &self.context.order;
         let role = if order.files.layout == Layout::Single { Role::Part } else { Role::Whole };
         let packer = Packer::new(&order.format, order.compression, dataset, role)?;
-        Ok(ChunkFile::new(self.staging.writer(self.plan, chunk).await?, packer))
+        Ok((self.staging.writer(self.plan, chunk).await?, packer))
     }
 
     async fn keep(&self, chunk: u32, stored: StoredChunk) -> Result<()> {

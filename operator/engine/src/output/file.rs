@@ -97,18 +97,28 @@ impl FileWriter {
         Ok(())
     }
 
+    /// Whether writing this would fill a part, which then travels.
+    #[must_use]
+    pub fn fills_part(&self, data: &Bytes) -> bool {
+        self.part.len().saturating_add(data.len()) >= part_size(self.cut)
+    }
+
     /// Bytes that were written so far.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Sends what is left of the file. Waits for room in the store's queue, like [`FileWriter::write`]; after it only
+    /// [`FileWriter::flush`], [`FileWriter::finish`] and [`FileWriter::abort`] make sense.
+    pub async fn send(&mut self) -> Result<()> {
+        if self.part.is_empty() { Ok(()) } else { self.cut().await }
+    }
+
     /// Waits until all that was written is stored; after it only [`FileWriter::finish`] and [`FileWriter::abort`] make sense.
     /// Unlike `finish` it leaves the file to whoever stops waiting, to abort it.
     pub async fn flush(&mut self) -> Result<()> {
-        if !self.part.is_empty() {
-            self.cut().await?;
-        }
+        self.send().await?;
         self.upload.settle().await
     }
 
@@ -132,9 +142,7 @@ impl FileWriter {
     }
 
     async fn end(&mut self) -> Result<(Crc64Nvme, Vec<PartDigest>)> {
-        if !self.part.is_empty() {
-            self.cut().await?;
-        }
+        self.send().await?;
         self.hashes.end().await
     }
 
