@@ -163,7 +163,7 @@ impl Default for Parquet {
 }
 
 fn default_row_group_bytes() -> ByteSize {
-    ByteSize::mebibytes(32)
+    ByteSize::mebibytes(8)
 }
 
 /// See [`Parquet::compression`].

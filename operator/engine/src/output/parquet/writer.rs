@@ -22,6 +22,8 @@ const PIECE: usize = 1 << 20;
 /// A column whose different values have more bytes than this in a row group is not worth a dictionary: finding that out costs
 /// a look-up for each value until then, which [`varied`] saves where the first rows tell.
 const DICTIONARY: usize = 128 * 1024;
+/// A page is compressed when it has about so many bytes. Each column has one in the making, and a compressor with memory for it.
+const PAGE: usize = 64 * 1024;
 
 /// Writes a Parquet file to memory, from where it is taken piece by piece. That holds one row group, encoded.
 pub(in crate::output) struct ParquetWriter(State);
@@ -46,6 +48,7 @@ impl ParquetWriter {
         let mut properties = WriterProperties::builder()
             .set_compression(compression)
             .set_dictionary_page_size_limit(DICTIONARY)
+            .set_data_page_size_limit(PAGE)
             .set_max_row_group_bytes(Some(group))
             .set_max_row_group_row_count(None);
         if is_part {
