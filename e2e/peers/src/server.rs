@@ -1,5 +1,6 @@
 //! Starting and stopping the servers.
 
+mod base_backup;
 mod certificate;
 mod daemon;
 mod error;
