@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// A file of these objects.
 pub(crate) fn file(objects: &[Value]) -> String {
-    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+    objects.iter().flat_map(|object| ["---\n".to_owned(), object.to_string(), "\n".to_owned()]).collect()
 }
 
 /// An object of one of pgexport's kinds.

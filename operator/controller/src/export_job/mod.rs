@@ -115,10 +115,12 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         &context.image,
     );
     let renderings = Renderings { run, notification };
-    // Events are told meanwhile: nothing waits for them.
     let reference = job.object_ref(&());
     let told = event::publish(&context.recorder, &reference, decision.events);
-    let ((), applied) = join!(told, apply::apply(context, &namespace, &job, &renderings, &decision.actions));
+    // Boxed, as a future that is joined is kept twice.
+    let applying = Box::pin(apply::apply(context, &namespace, &job, &renderings, &decision.actions));
+    // Nothing waits for Events.
+    let ((), applied) = join!(told, applying);
     applied?;
     Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
 }
