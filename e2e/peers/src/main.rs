@@ -1,12 +1,6 @@
 //! `peers`: starts and stops the servers that the tests run against, and fills them.
 
-use std::{
-    error::Error,
-    io::Write,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use pgexport_peers::{
@@ -37,30 +31,8 @@ enum Action {
     },
     /// Start what is not running
     Up {
-        /// Where both servers listen
-        #[arg(long, default_value = "127.0.0.1")]
-        address: IpAddr,
-        /// `PostgreSQL`'s port; 0 takes a free one and keeps it
-        #[arg(long, default_value_t = 0)]
-        postgres_port: u16,
-        /// Start a hot standby of `PostgreSQL` too, made anew from it; one that runs goes on without this
-        #[arg(long)]
-        standby: bool,
-        /// The standby's port; 0 takes a free one and keeps it
-        #[arg(long, default_value_t = 0)]
-        standby_port: u16,
-        /// The S3 server's port; 0 takes a free one and keeps it
-        #[arg(long, default_value_t = 0)]
-        s3_port: u16,
-        /// Where processes of this machine reach `PostgreSQL`, if not where it listens
-        #[arg(long, value_name = "HOST:PORT")]
-        published_postgres: Option<SocketAddr>,
-        /// Where processes of this machine reach the standby, if not where it listens
-        #[arg(long, value_name = "HOST:PORT")]
-        published_standby: Option<SocketAddr>,
-        /// Where processes of this machine reach the S3 server, if not where it listens
-        #[arg(long, value_name = "HOST:PORT")]
-        published_s3: Option<SocketAddr>,
+        #[command(flatten)]
+        listen: Listen,
         /// `PostgreSQL`'s major version [default: that of its data, or the distribution's newest]
         #[arg(long, value_name = "VERSION")]
         postgres_version: Option<u32>,
@@ -147,27 +119,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let folder = StateFolder::new(cli.state).map_err(Failure::Folder)?;
     match cli.action {
-        Action::Up {
-            address,
-            postgres_port,
-            standby,
-            standby_port,
-            s3_port,
-            published_postgres,
-            published_standby,
-            published_s3,
-            postgres_version,
-        } => {
-            let listen = Listen {
-                address,
-                postgres_port,
-                standby,
-                standby_port,
-                s3_port,
-                published_postgres,
-                published_standby,
-                published_s3,
-            };
+        Action::Up { listen, postgres_version } => {
             let peers = server::up(&folder, listen, postgres_version).await?;
             println!("PostgreSQL {} (pods: {})", peers.postgres.host, peers.postgres.pod);
             if let Some(standby) = &peers.standby {

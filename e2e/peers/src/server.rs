@@ -1,5 +1,6 @@
 //! Starting and stopping the servers.
 
+mod base_backup;
 mod certificate;
 mod daemon;
 mod error;
@@ -21,24 +22,32 @@ use settings::Settings;
 
 use crate::{Account, Login, Peers, Postgres, S3, state::StateFolder};
 
-/// Where the servers shall listen, and where others reach them.
-#[derive(Debug, Clone, Copy)]
+/// Which servers there shall be, where they listen, and where others reach them: the options of `peers up`.
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Listen {
-    /// The address of all servers; never 0.0.0.0.
+    /// The address of all servers; never 0.0.0.0
+    #[arg(long, default_value = "127.0.0.1")]
     pub address: IpAddr,
-    /// PostgreSQL's port; 0 takes a free one and keeps it.
+    /// PostgreSQL's port; 0 takes a free one and keeps it
+    #[arg(long, default_value_t = 0)]
     pub postgres_port: u16,
-    /// Whether PostgreSQL has a hot standby. One that runs goes on without being asked for.
+    /// Start a hot standby of PostgreSQL too, made anew from it; one that runs goes on without this
+    #[arg(long)]
     pub standby: bool,
-    /// The standby's port; 0 takes a free one and keeps it.
+    /// The standby's port; 0 takes a free one and keeps it
+    #[arg(long, default_value_t = 0)]
     pub standby_port: u16,
-    /// The S3 server's port; 0 takes a free one and keeps it.
+    /// The S3 server's port; 0 takes a free one and keeps it
+    #[arg(long, default_value_t = 0)]
     pub s3_port: u16,
-    /// Where processes of this machine reach PostgreSQL, if not where it listens.
+    /// Where processes of this machine reach PostgreSQL, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
     pub published_postgres: Option<SocketAddr>,
-    /// Where processes of this machine reach the standby, if not where it listens.
+    /// Where processes of this machine reach the standby, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
     pub published_standby: Option<SocketAddr>,
-    /// Where processes of this machine reach the S3 server, if not where it listens.
+    /// Where processes of this machine reach the S3 server, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
     pub published_s3: Option<SocketAddr>,
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod manifest;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -38,42 +40,34 @@ impl Desk {
     /// The manifests of a job with this data set, over four connections to a bucket.
     fn write(&self, bucket: &str, format: &str, dataset: &Value) {
         let (postgres, s3) = (&self.peers.postgres, &self.peers.s3);
-        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-        let secret = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
         let documents = [
-            secret("db", json!({"ca.crt": postgres.ca_pem, "password": postgres.exporter.password})),
-            secret(
-                "s3",
-                json!({"AWS_ACCESS_KEY_ID": s3.admin.access_key, "AWS_SECRET_ACCESS_KEY": s3.admin.secret_key}),
-            ),
-            object(
-                "ExportSource",
+            manifest::secret(
                 "db",
-                json!({"postgres": {
-                    "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
-                    "user": postgres.exporter.user, "passwordSecretRef": {"name": "db", "key": "password"},
-                    "tls": {"caSecretRef": {"name": "db", "key": "ca.crt"}},
-                }}),
+                &json!({"ca.crt": postgres.ca_pem, "password": postgres.exporter.password}),
             ),
-            object(
+            manifest::secret(
+                "s3",
+                &json!({"AWS_ACCESS_KEY_ID": s3.admin.access_key, "AWS_SECRET_ACCESS_KEY": s3.admin.secret_key}),
+            ),
+            manifest::source(postgres, &self.database.name, "db", "db"),
+            manifest::object(
                 "ExportSink",
                 "bucket",
-                json!({"s3": {
+                &json!({"s3": {
                     "bucket": bucket, "region": s3.region, "endpoint": s3.host_endpoint(), "forcePathStyle": true,
                     "credentialsSecretRef": {"name": "s3"},
                 }}),
             ),
-            object(
+            manifest::object(
                 "ExportJob",
                 "long",
-                json!({
+                &json!({
                     "sourceRef": {"name": "db"}, "sinkRef": {"name": "bucket"}, "path": "out/", "datasets": [dataset],
                     "format": {"type": format}, "chunking": {"parallelism": 4},
                 }),
             ),
         ];
-        let text: Vec<String> = documents.iter().map(|document| format!("---\n{document}\n")).collect();
-        std::fs::write(self.manifests(), text.concat()).unwrap();
+        std::fs::write(self.manifests(), manifest::file(&documents)).unwrap();
     }
 
     fn manifests(&self) -> PathBuf {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod manifest;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -30,23 +32,13 @@ impl Desk {
             "format": {"type": "NDJSON"},
         });
         spec.as_object_mut().unwrap().extend(job.as_object().unwrap().clone());
-        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let documents = [
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca"}, "stringData": {"ca.crt": postgres.ca_pem}}),
-            object(
-                "ExportSource",
-                "db",
-                json!({"postgres": {
-                    "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
-                    "user": postgres.exporter.user, "passwordSecretRef": {"name": "my-db", "key": "password"},
-                    "tls": {"caSecretRef": {"name": "ca", "key": "ca.crt"}},
-                }}),
-            ),
-            object("ExportSink", "folder", json!({"volume": {"claimName": "exports"}})),
-            object("ExportJob", "findings", spec),
+            manifest::secret("ca", &json!({"ca.crt": postgres.ca_pem})),
+            manifest::source(postgres, &self.database.name, "my-db", "ca"),
+            manifest::object("ExportSink", "folder", &json!({"volume": {"claimName": "exports"}})),
+            manifest::object("ExportJob", "findings", &spec),
         ];
-        let text: Vec<String> = documents.iter().map(|document| format!("---\n{document}\n")).collect();
-        std::fs::write(self.folder.path().join("export.yaml"), text.concat()).unwrap();
+        std::fs::write(self.folder.path().join("export.yaml"), manifest::file(&documents)).unwrap();
     }
 
     fn run(&self, password: &str, arguments: &[&str]) -> Output {

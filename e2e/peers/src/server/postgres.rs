@@ -133,7 +133,7 @@ async fn initialise(
     make_empty(&unfinished, owner)?;
     if let Some(user) = owner {
         let can_enter =
-            run(Some(user), &unfinished, Path::new("ls"), &[&unfinished.display().to_string()], &[]).await;
+            run(Some(user), &unfinished, Path::new("ls"), &[&unfinished.display().to_string()]).await;
         can_enter.map_err(|_| ServerError::ShutOut { user, path: folder.path().to_owned() })?;
     }
     let password_file = folder.initial_password();
@@ -155,7 +155,6 @@ async fn initialise(
             "--locale=C.UTF-8",
             "--no-sync",
         ],
-        &[],
     )
     .await;
     std::fs::remove_file(&password_file).map_err(file("removing", &password_file))?;
@@ -246,36 +245,27 @@ pub(super) fn write_owned(
     hand_over(&path, owner)
 }
 
-fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError> {
+/// Gives a file or folder to PostgreSQL's user.
+pub(super) fn hand_over(path: &Path, owner: Option<&'static str>) -> Result<(), ServerError> {
     let Some(name) = owner else { return Ok(()) };
     let user = User::from_name(name).ok().flatten().ok_or(ServerError::NoPostgres)?;
     chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
         .map_err(file("giving PostgreSQL's user", path))
 }
 
-/// Runs a program as PostgreSQL's user, with variables that must not be seen in a list of processes.
-pub(super) async fn run(
-    user: Option<&str>,
-    data: &Path,
-    program: &Path,
-    arguments: &[&str],
-    environment: &[(&str, &str)],
-) -> Result<(), ServerError> {
+/// Runs a program as PostgreSQL's user.
+async fn run(user: Option<&str>, data: &Path, program: &Path, arguments: &[&str]) -> Result<(), ServerError> {
     let mut line: Vec<String> = user.into_iter().flat_map(|user| wrapper(user, data)).collect();
     line.push(program.display().to_string());
     line.extend(arguments.iter().copied().map(str::to_owned));
-    let output = Command::new(&line[0])
-        .args(&line[1..])
-        .envs(environment.iter().copied())
-        .env("HOME", data)
-        .current_dir("/")
-        .output()
-        .await
-        .map_err(|source| ServerError::Program {
-            program: line[0].clone(),
-            hint: "install the packages in e2e/peers/packages.txt",
-            source,
-        })?;
+    let output =
+        Command::new(&line[0]).args(&line[1..]).env("HOME", data).current_dir("/").output().await.map_err(
+            |source| ServerError::Program {
+                program: line[0].clone(),
+                hint: "install the packages in e2e/peers/packages.txt",
+                source,
+            },
+        )?;
     if output.status.success() {
         return Ok(());
     }

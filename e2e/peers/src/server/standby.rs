@@ -7,12 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{
-    ServerError,
+    ServerError, base_backup,
     certificate::Validity,
     daemon::Daemon,
-    postgres::{
-        CONFIGURATION, admit_standbys, launch, make_empty, owner, run, write_certificate, write_owned,
-    },
+    postgres::{CONFIGURATION, admit_standbys, launch, owner, write_certificate, write_owned},
     release::Release,
 };
 use crate::{Postgres, state::StateFolder};
@@ -51,7 +49,7 @@ pub(super) async fn start(
     if !daemon.runs_as(&launch) {
         daemon.stop().await?;
         admit_standbys(folder)?;
-        make_empty(&data, owner())?;
+        base_backup::take(primary, &folder.postgres_data(), &data).await?;
         // Which certificate that is, SCRAM's channel binding looks after.
         let connection = format!(
             "host={} port={} user={} sslmode=require channel_binding=require application_name=standby",
@@ -59,18 +57,6 @@ pub(super) async fn start(
             primary.host.port(),
             primary.admin.user
         );
-        let arguments = [
-            "--pgdata",
-            &data.display().to_string(),
-            "--dbname",
-            &connection,
-            "--wal-method=stream",
-            "--checkpoint=fast",
-            "--no-sync",
-            "--no-password",
-        ];
-        let password = [("PGPASSWORD", primary.admin.password.as_str())];
-        run(owner(), &data, &release.programs.join("pg_basebackup"), &arguments, &password).await?;
         let conninfo = format!("primary_conninfo = '{connection} password={}'\n", primary.admin.password);
         let configuration = [CONFIGURATION, OWN_CONFIGURATION, &conninfo].concat();
         write_owned(&data, owner(), "postgresql.conf", &configuration)?;

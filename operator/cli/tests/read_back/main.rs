@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
 
-use std::fmt::Write as _;
+#[path = "../manifest/mod.rs"]
+mod manifest;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,27 +50,17 @@ impl Desk {
             "datasets": [{"name": "kinds", "sql": sql}],
         });
         spec.as_object_mut().unwrap().extend(job.as_object().unwrap().clone());
-        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "pgexport.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let documents = [
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db"}, "stringData": {"ca.crt": postgres.ca_pem, "password": postgres.exporter.password}}),
-            object(
-                "ExportSource",
+            manifest::secret(
                 "db",
-                json!({"postgres": {
-                    "host": postgres.host.ip().to_string(), "port": postgres.host.port(), "database": self.database.name,
-                    "user": postgres.exporter.user, "passwordSecretRef": {"name": "db", "key": "password"},
-                    "tls": {"caSecretRef": {"name": "db", "key": "ca.crt"}},
-                }}),
+                &json!({"ca.crt": postgres.ca_pem, "password": postgres.exporter.password}),
             ),
-            object("ExportSink", "folder", json!({"volume": {"claimName": "exports"}})),
-            object("ExportJob", "kinds", spec),
+            manifest::source(postgres, &self.database.name, "db", "db"),
+            manifest::object("ExportSink", "folder", &json!({"volume": {"claimName": "exports"}})),
+            manifest::object("ExportJob", "kinds", &spec),
         ];
-        let mut text = String::new();
-        for document in documents {
-            writeln!(text, "---\n{document}").unwrap();
-        }
         let file = format!("{name}.yaml");
-        std::fs::write(self.path(&file), text).unwrap();
+        std::fs::write(self.path(&file), manifest::file(&documents)).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_pgexport"))
             .current_dir(self.folder.path())
             .args(["run", "-f", &file, "--staging-dir", "staging"])

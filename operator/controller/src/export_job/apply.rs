@@ -9,7 +9,7 @@ use super::finalizer;
 use super::render::Renderings;
 use crate::context::Context;
 use crate::error::ReconcileError;
-use crate::job::apply::{delete_job, ensure_job, ensure_order, order_exists};
+use crate::job::apply::{create_order, delete_job, ensure_job, ensure_order, order_exists};
 use crate::job::order;
 
 /// Carries out `actions`. What fails keeps nothing else from being done, but that nothing is made of what has no finalizer.
@@ -56,7 +56,7 @@ async fn carry_out(
             tracing::debug!(namespace, job = job.name_any(), "the Job is there");
             failpoint::hit("apply::job_created", owner_uid).await;
             if let Some(config_map) = renderings.config_map(*child, &uid) {
-                ensure_order(client, namespace, &config_map).await?;
+                create_order(client, namespace, &config_map).await?;
             }
             failpoint::hit("apply::order_created", owner_uid).await;
             Ok(())

@@ -19,6 +19,7 @@ pub mod fixture;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::join;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use pgexport_api::{ExportJob, Phase, naming};
@@ -91,7 +92,6 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
     if !may_act {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }
-    event::publish(&context.recorder, &job.object_ref(&()), decision.events).await;
     // render (pure) and apply (client)
     let work = if decision.status.phase.is_some_and(Phase::is_terminal) {
         let part = decide::cleanup_part(&decision.status);
@@ -115,6 +115,12 @@ pub async fn reconcile(context: &Context, job: Arc<ExportJob>) -> Result<Action,
         &context.image,
     );
     let renderings = Renderings { run, notification };
-    apply::apply(context, &namespace, &job, &renderings, &decision.actions).await?;
+    let reference = job.object_ref(&());
+    let told = event::publish(&context.recorder, &reference, decision.events);
+    // Boxed, as a future that is joined is kept twice.
+    let applying = Box::pin(apply::apply(context, &namespace, &job, &renderings, &decision.actions));
+    // Nothing waits for Events.
+    let ((), applied) = join!(told, applying);
+    applied?;
     Ok(decision.requeue.map_or_else(Action::await_change, Action::requeue))
 }

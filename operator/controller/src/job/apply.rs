@@ -41,22 +41,28 @@ pub async fn ensure_job(client: &Client, namespace: &str, job: &Job) -> Result<S
 
 /// Creates the ConfigMap of a Job where it is missing.
 pub async fn ensure_order(client: &Client, namespace: &str, order: &ConfigMap) -> Result<(), ReconcileError> {
+    if order_exists(client, namespace, order).await? {
+        return Ok(());
+    }
+    create_order(client, namespace, order).await
+}
+
+/// Creates the ConfigMap of a Job that was just made. It is not looked for before: the kubelet asks for it as soon as the pod
+/// is there, and waits for half a second or more where it asks in vain.
+pub async fn create_order(client: &Client, namespace: &str, order: &ConfigMap) -> Result<(), ReconcileError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let name = order.name_any();
-    let object = format!("ConfigMap {name}");
-    let owner = order.owner_references().first().map(|owner| owner.uid.as_str()).unwrap_or_default();
-    let existing = config_maps
-        .get_metadata_opt(&name)
-        .await
-        .map_err(|error| ReconcileError::api("get", &object, error))?;
-    match existing {
-        Some(existing) if is_owned_by(&existing, owner) => Ok(()),
-        // Somebody else's, or a former Job's that the garbage collector is about to remove.
-        Some(_) => Err(ReconcileError::NameTaken { object }),
-        None => match config_maps.create(&PostParams::default(), order).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ReconcileError::api("create", object, error)),
-        },
+    let object = format!("ConfigMap {}", order.name_any());
+    match config_maps.create(&PostParams::default(), order).await {
+        Ok(_) => Ok(()),
+        // It may be ours, of a reconciliation that came no further.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            if order_exists(client, namespace, order).await? {
+                return Ok(());
+            }
+            // Somebody else's, or a former Job's that the garbage collector is about to remove.
+            Err(ReconcileError::NameTaken { object })
+        }
+        Err(error) => Err(ReconcileError::api("create", object, error)),
     }
 }
 

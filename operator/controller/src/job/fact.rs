@@ -70,7 +70,7 @@ pub enum JobState {
         /// Kubernetes' reason, such as `PodFailurePolicy`.
         reason: String,
     },
-    /// All its completions succeeded.
+    /// All its completions succeeded: Kubernetes says so, or the last words of its pods do.
     Complete,
     /// It has failed, and no pod is left.
     Failed {
@@ -133,17 +133,18 @@ impl JobFacts {
         let uid = job.uid().unwrap_or_default();
         let pods: Vec<PodFacts> =
             pods.into_iter().filter(|pod| is_owned_by(*pod, &uid)).map(PodFacts::new).collect();
-        let state = state(job.status.as_ref());
+        let workers =
+            job.annotations().get(WORKERS_ANNOTATION).and_then(|workers| workers.parse().ok()).unwrap_or(1);
+        let state = match state(job.status.as_ref()) {
+            JobState::Active if have_all_succeeded(&pods, workers) => JobState::Complete,
+            state => state,
+        };
         Self {
             name: job.name_any(),
             created: created(job),
             deleting: job.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             direct: job.annotations().get(DELIVERY_ANNOTATION).is_some_and(|delivery| delivery == "Direct"),
-            workers: job
-                .annotations()
-                .get(WORKERS_ANNOTATION)
-                .and_then(|workers| workers.parse().ok())
-                .unwrap_or(1),
+            workers,
             order_sha256: job.annotations().get(ORDER_ANNOTATION).cloned(),
             image: job.annotations().get(IMAGE_ANNOTATION).cloned(),
             trouble: pods.iter().find_map(PodFacts::trouble),
@@ -309,12 +310,29 @@ impl PodFacts {
         matches!(self.container, ContainerState::Ended(_)) || self.is_lost(now)
     }
 
+    /// Whether it ended well and said so.
+    fn has_succeeded(&self) -> bool {
+        let ContainerState::Ended(ended) = &self.container else { return false };
+        let is_success = |outcome: &Outcome| !matches!(outcome, Outcome::Failed(_));
+        ended.exit_code == Some(0) && ended.outcome.as_ref().is_some_and(is_success)
+    }
+
     fn trouble(&self) -> Option<Trouble> {
         match &self.container {
             ContainerState::Waiting(trouble) => trouble.clone(),
             _ => None,
         }
     }
+}
+
+/// Whether a pod of each index ended well and said so, and none is left that could still do something. What has ended never
+/// runs again, as pods are never restarted: there is no need to wait until their sandboxes are gone and Kubernetes has counted
+/// them, which takes it a second or two.
+fn have_all_succeeded(pods: &[PodFacts], workers: u32) -> bool {
+    let succeeded: BTreeSet<u32> =
+        pods.iter().filter(|pod| pod.has_succeeded()).map(|pod| pod.index.unwrap_or(0)).collect();
+    (0..workers).all(|index| succeeded.contains(&index))
+        && pods.iter().all(|pod| matches!(pod.container, ContainerState::Ended(_)))
 }
 
 /// When an object was created. The API server sets it; the epoch stands for an object that was never there.
@@ -388,6 +406,8 @@ fn started(status: &core::PodStatus) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::failure;
+    use pgexport_api::Reason;
     use serde_json::json;
 
     fn pod(value: serde_json::Value) -> core::Pod {
@@ -395,8 +415,13 @@ mod tests {
     }
 
     fn job(conditions: &serde_json::Value) -> batch::Job {
+        job_of(1, conditions)
+    }
+
+    fn job_of(workers: u32, conditions: &serde_json::Value) -> batch::Job {
         serde_json::from_value(json!({
-            "metadata": {"name": "j", "uid": "job-uid", "creationTimestamp": "2026-11-23T10:00:00Z"},
+            "metadata": {"name": "j", "uid": "job-uid", "creationTimestamp": "2026-11-23T10:00:00Z",
+                "annotations": {WORKERS_ANNOTATION: workers.to_string()}},
             "status": {"conditions": conditions}
         }))
         .unwrap()
@@ -432,22 +457,57 @@ mod tests {
         assert!(JobFacts::new(&failing, []).has_settled(at("2026-11-23T10:10:01Z")));
     }
 
+    /// A pod of this index, whose container is in this state while the kubelet still takes its sandbox down.
+    fn indexed(index: &str, state: &serde_json::Value) -> core::Pod {
+        pod(
+            json!({"metadata": {"name": format!("p{index}"), "annotations": {"batch.kubernetes.io/job-completion-index": index},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]},
+            "status": {"phase": "Running", "containerStatuses": [{"name": "worker", "image": "", "imageID": "",
+                "ready": false, "restartCount": 0, "state": state}]}}),
+        )
+    }
+
+    fn ended(index: &str, exit_code: i32, outcome: Option<Outcome>) -> core::Pod {
+        let message = outcome.map(|outcome| Report::new(outcome).to_termination_message());
+        indexed(index, &json!({"terminated": {"exitCode": exit_code, "message": message}}))
+    }
+
+    fn probed() -> Outcome {
+        Outcome::SinkProbed { capabilities: Vec::new() }
+    }
+
     #[test]
     fn the_last_word_of_index_0_counts() {
-        let report = |outcome: Outcome| Report::new(outcome).to_termination_message();
-        let ended = |name: &str, index: &str, message: String| {
-            pod(
-                json!({"metadata": {"name": name, "annotations": {"batch.kubernetes.io/job-completion-index": index},
-                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true}]},
-                "status": {"phase": "Succeeded", "containerStatuses": [{"name": "worker", "image": "", "imageID": "",
-                    "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0, "message": message}}}]}}),
-            )
-        };
-        let other = ended("b", "1", report(Outcome::ShareExported));
-        let probed = || Outcome::SinkProbed { capabilities: Vec::new() };
-        let first = ended("a", "0", report(probed()));
-        let complete = job(&json!([{"type": "Complete", "status": "True"}]));
+        let other = ended("1", 0, Some(Outcome::ShareExported));
+        let first = ended("0", 0, Some(probed()));
+        let complete = job_of(2, &json!([{"type": "Complete", "status": "True"}]));
         assert_eq!(JobFacts::new(&complete, [&other, &first]).success(), Some(&probed()));
         assert_eq!(JobFacts::new(&complete, [&other]).success(), None);
+    }
+
+    #[test]
+    fn a_job_whose_pods_have_all_said_that_they_are_done_is_complete_before_kubernetes_says_so() {
+        let state = |pods: &[&core::Pod]| JobFacts::new(&job_of(2, &json!([])), pods.iter().copied()).state;
+        let first = ended("0", 0, Some(probed()));
+        let second = ended("1", 0, Some(Outcome::ShareExported));
+        assert_eq!(state(&[&first, &second]), JobState::Complete);
+
+        let killed = ended("1", 137, None);
+        assert_eq!(state(&[&first, &killed, &second]), JobState::Complete, "a pod was replaced");
+        assert_eq!(state(&[&first, &killed]), JobState::Active, "its successor is not there yet");
+        assert_eq!(state(&[&first]), JobState::Active, "the other pod was not seen yet");
+        let running = indexed("1", &json!({"running": {}}));
+        assert_eq!(state(&[&first, &running]), JobState::Active);
+        assert_eq!(state(&[&first, &second, &running]), JobState::Active);
+        assert_eq!(state(&[&first, &ended("1", 0, None)]), JobState::Active, "it said nothing");
+        let said = failure::failure(Reason::DataError, "it failed");
+        assert_eq!(state(&[&first, &ended("1", 0, Some(Outcome::Failed(said)))]), JobState::Active);
+    }
+
+    #[test]
+    fn a_job_that_kubernetes_has_given_up_has_failed_whatever_its_pods_say() {
+        let failed = job(&json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]));
+        let facts = JobFacts::new(&failed, [&ended("0", 0, Some(probed()))]);
+        assert_eq!(facts.state, JobState::Failed { reason: "DeadlineExceeded".to_owned() });
     }
 }

@@ -74,10 +74,15 @@ pub async fn facts(
     now: Timestamp,
 ) -> Result<JobFacts, ReconcileError> {
     let facts = stored_facts(context, job);
-    // The last words of an ended Job's pods, and whether a pod of one that is overdue has really not started, are asked
-    // for: the store may lag, and these decide.
+    // The last words of an ended Job's pods that the store does not hold, and whether a pod of one that is overdue has really
+    // not started, are asked for: the store may lag, and these decide.
     let is_overdue = !facts.has_started_all() && now > facts.created + PATIENCE;
-    let mut facts = if facts.state != JobState::Active || is_overdue {
+    let is_untold = match facts.state {
+        JobState::Active => false,
+        JobState::Complete => facts.success().is_none(),
+        JobState::Failing { .. } | JobState::Failed { .. } => true,
+    };
+    let mut facts = if is_untold || is_overdue {
         let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
         let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={}", facts.name));
         let live = pods

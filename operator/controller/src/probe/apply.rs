@@ -8,7 +8,7 @@ use pgexport_api::order::Order;
 use super::decide::{Action, LONGEST_RUN, LONGEST_START, job_name};
 use crate::context::Context;
 use crate::error::ReconcileError;
-use crate::job::apply::{delete_job, ensure_job, ensure_order};
+use crate::job::apply::{create_order, delete_job, ensure_job, ensure_order};
 use crate::job::mount::Mounts;
 use crate::job::order;
 use crate::job::pod::WorkerImage;
@@ -87,7 +87,7 @@ pub async fn apply(
                         return Err(error);
                     }
                 };
-                ensure_order(client, namespace, &rendering.config_map(*number, &uid)).await?;
+                create_order(client, namespace, &rendering.config_map(*number, &uid)).await?;
             }
             Action::EnsureOrder { number, uid } => {
                 ensure_order(client, namespace, &rendering.config_map(*number, uid)).await?;

@@ -23,7 +23,7 @@ use super::{dial, setting, tls};
 use crate::error::{Error, Result};
 use crate::secret::Secrets;
 
-/// How long the whole login may take, over all addresses of the host.
+/// How long the whole login may take, over all addresses of the host. What it is done with is there before.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL cuts longer names (NAMEDATALEN − 1).
 pub(super) const MAX_APPLICATION_NAME: usize = 63;
@@ -94,7 +94,11 @@ impl Connector {
     /// makes the settings: the source's, then the pinned ones.
     pub async fn connect(&self, application_name: &str) -> Result<Session> {
         let address = self.address();
-        let logged_in = tokio::time::timeout(LOGIN_TIMEOUT, self.log_in(&address, application_name)).await;
+        let tls = MakeRustlsConnect::new(tls::config(&self.postgres, self.secrets.as_ref())?);
+        let password = self.password(&address).await?;
+        let config = self.config(application_name, &password);
+        let logging_in = self.log_in(&address, tls, &config, application_name);
+        let logged_in = tokio::time::timeout(LOGIN_TIMEOUT, logging_in).await;
         logged_in.unwrap_or_else(|_| {
             let message = format!("{address} did not answer within {} s", LOGIN_TIMEOUT.as_secs());
             Err(Error::new(Reason::DatabaseUnreachable, message))
@@ -106,9 +110,13 @@ impl Connector {
         Address { host: host.clone(), port: *port, database: database.clone(), user: user.clone() }
     }
 
-    async fn log_in(&self, address: &Address, application_name: &str) -> Result<Session> {
-        let tls = MakeRustlsConnect::new(tls::config(&self.postgres, self.secrets.as_ref())?);
-        let config = self.config(application_name, &self.password(address).await?);
+    async fn log_in(
+        &self,
+        address: &Address,
+        tls: MakeRustlsConnect,
+        config: &Config,
+        application_name: &str,
+    ) -> Result<Session> {
         let stream = dial::host(address).await?;
         let (valve, outlet) = tap::valve();
         let (in_clear, over_tls) = match self.postgres.tls.mode {

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::config::Region;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 const VALID: Duration = Duration::from_mins(15);
 /// Credentials that end within so long are asked for anew: a token ends with them.
 const MARGIN: Duration = Duration::from_mins(5);
+/// How long it may take to find out who the worker is. The login, which comes after it, has its own time: a database that was not
+/// asked yet is not what is slow.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What signatures leave as it is (RFC 3986).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -28,7 +31,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[derive(Debug)]
 pub(super) struct Signer {
     region: String,
-    identity: Ambient,
+    identity: SharedCredentialsProvider,
+    patience: Duration,
     /// Those that are still good: a worker opens many connections at a time.
     credentials: Mutex<Option<Credentials>>,
 }
@@ -36,16 +40,33 @@ pub(super) struct Signer {
 impl Signer {
     pub(super) fn new(iam: &IamAuth) -> Self {
         let identity = Ambient::new(aws::http_client(), Region::new(iam.region.clone()));
-        Self { region: iam.region.clone(), identity, credentials: Mutex::default() }
+        Self {
+            region: iam.region.clone(),
+            identity: SharedCredentialsProvider::new(identity),
+            patience: IDENTITY_TIMEOUT,
+            credentials: Mutex::default(),
+        }
     }
 
     /// A token for a login that begins now.
     pub(super) async fn token(&self, address: &Address) -> Result<String> {
         let now = SystemTime::now();
-        let credentials = self.credentials(now).await?;
+        // Whoever waits for another login's credentials waits no longer than that one.
+        let found = tokio::time::timeout(self.patience, self.credentials(now)).await;
+        let credentials = found.unwrap_or_else(|_| Err(self.silent()))?;
         token(&self.region, address, credentials, now).map_err(|error| {
             Error::new(Reason::InternalError, format!("no token can be signed for {address}: {error}"))
         })
+    }
+
+    fn silent(&self) -> Error {
+        let message = format!(
+            "the worker's AWS identity, which signs a token of IAM database authentication, was not found out within {} s; the database was not asked",
+            self.patience.as_secs()
+        );
+        Error::new(Reason::AuthenticationFailed, message).with_hint(
+            "check that pods reach what gives them their identity (AWS STS or its VPC endpoint, the EKS Pod Identity Agent, the instance's metadata): NetworkPolicies, firewalls, DNS",
+        )
     }
 
     async fn credentials(&self, now: SystemTime) -> Result<Credentials> {
@@ -110,7 +131,48 @@ fn token(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use aws_credential_types::provider::future;
+
     use super::*;
+
+    /// An identity service that takes connections and never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl ProvideCredentials for Silent {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identity_service_that_does_not_answer_is_not_taken_for_the_database() {
+        let signer = Signer {
+            region: "eu-west-1".to_owned(),
+            identity: SharedCredentialsProvider::new(Silent),
+            patience: Duration::from_millis(20),
+            credentials: Mutex::default(),
+        };
+        let address = Address {
+            host: "findings-1".to_owned(),
+            port: 5432,
+            database: "findings".to_owned(),
+            user: "exporter".to_owned(),
+        };
+        // Two logins at a time wait for one answer.
+        let (one, other) = tokio::join!(signer.token(&address), signer.token(&address));
+        for error in [one.unwrap_err(), other.unwrap_err()] {
+            let failure = error.to_failure();
+            assert_eq!(failure.reason, Reason::AuthenticationFailed);
+            assert!(failure.message.contains("AWS identity"), "{}", failure.message);
+            assert!(failure.hint.unwrap().contains("AWS STS"));
+        }
+    }
 
     /// What botocore 1.43.11 gives by `generate_db_auth_token` for the same login, credentials and time; the order of parameters
     /// does not count.

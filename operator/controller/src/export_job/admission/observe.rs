@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures::try_join;
 use kube::api::{Api, ListParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::ObjectRef;
@@ -101,9 +102,10 @@ fn claim(stores: &Stores, job: &ExportJob) -> Claim {
 
 /// The same, as the API server knows them now.
 async fn live_claims(context: &Context) -> Result<Vec<Claim>, ReconcileError> {
-    let jobs: Vec<ExportJob> = live(context).await?;
-    let sources: BTreeMap<_, ExportSource> = by_name(live(context).await?);
-    let sinks: BTreeMap<_, ExportSink> = by_name(live(context).await?);
+    // Side by side, as everybody else waits meanwhile.
+    let (jobs, sources, sinks) = try_join!(live::<ExportJob>(context), live(context), live(context))?;
+    let sources: BTreeMap<_, ExportSource> = by_name(sources);
+    let sinks: BTreeMap<_, ExportSink> = by_name(sinks);
     Ok(jobs
         .iter()
         .filter(|job| !is_over(job))

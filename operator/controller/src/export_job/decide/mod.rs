@@ -111,7 +111,7 @@ impl Action {
     }
 }
 
-/// A decision. First the status is written, then the Events, then the actions.
+/// A decision. First the status is written, then Events are told and actions carried out, side by side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The new status.
