@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::try_join_all;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use pgexport_api::job::Compression;
 use pgexport_api::order::RunOrder;
 use pgexport_engine::Result;
@@ -19,7 +19,9 @@ use pgexport_engine::output::{FileWriter, Packer, Role};
 use pgexport_engine::plan::{self, Plan};
 use pgexport_engine::secret::{MemorySecrets, Secret};
 use pgexport_engine::source::{Connector, Holder, Importer};
-use pgexport_engine::store::{Document, OpenUpload, Pending, Put, PutMode, Store, Upload, Version};
+use pgexport_engine::store::{
+    ByteRange, Document, OpenUpload, Pending, Put, PutMode, Reading, Store, Upload, Version,
+};
 use pgexport_peers::Peers;
 use serde_json::json;
 
@@ -126,8 +128,8 @@ impl Store for Nowhere {
     async fn list(&self, _: &str) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
-    async fn read(&self, _: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        Ok(stream::empty().boxed())
+    async fn read_range(&self, _: &str, _: ByteRange) -> Result<Reading> {
+        Ok(Reading { version: None, pieces: stream::empty().boxed() })
     }
     async fn upload(&self, _: &str, _: &str) -> Result<Box<dyn Upload>> {
         Ok(Box::new(Self))

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::output::{FileDigest, FileWriter, FinishedFile, media_type, with_extensions};
 use crate::plan::{Chunk, PLAN_VERSION, Plan};
-use crate::store::{CopySource, Put, PutMode, Store};
+use crate::store::{CopySource, FileSequence, Put, PutMode, ReadAhead, Store};
 
 /// The version of [`Sidecar`] that this code writes and reads.
 pub const SIDECAR_VERSION: u32 = 3;
@@ -365,16 +365,24 @@ impl Staging {
     }
 
     /// A chunk's body, of however many objects.
-    pub async fn body(&self, sidecar: &Sidecar) -> Result<BoxStream<'static, Result<Bytes>>> {
-        if let Body::Written(_) = sidecar.body {
-            return self.store.read(&sidecar.key).await;
-        }
+    #[must_use]
+    pub fn body(&self, sidecar: &Sidecar) -> BoxStream<'static, Result<Bytes>> {
         let store = Arc::clone(&self.store);
         let objects = stream::iter(sidecar.keys()).then(move |key| {
             let store = Arc::clone(&store);
             async move { store.read(&key).await }
         });
-        Ok(objects.try_flatten().boxed())
+        objects.try_flatten().boxed()
+    }
+
+    /// The bodies of those of these chunks that workers have written, one after the other, read ahead.
+    #[must_use]
+    pub fn bodies(&self, sidecars: &[&Sidecar], ahead: &ReadAhead) -> FileSequence {
+        let written = sidecars.iter().filter_map(|sidecar| match &sidecar.body {
+            Body::Written(digest) => Some((sidecar.key.clone(), digest.bytes)),
+            Body::Unseen(_) => None,
+        });
+        ahead.read(Arc::clone(&self.store), written.collect())
     }
 
     /// Where a server may copy a chunk's body from, that a worker has written.

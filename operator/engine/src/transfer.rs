@@ -7,7 +7,7 @@ mod unseen;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use pgexport_api::job::{FormatType, Layout};
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::reason::Reason;
@@ -29,7 +29,7 @@ use crate::plan::{Plan, PlannedDataset};
 use crate::progress::Progress;
 use crate::secret::Secrets;
 use crate::staging::{Body, Sidecar, Staging};
-use crate::store::{self, Store, Volumes};
+use crate::store::{self, FileSequence, ReadAhead, Store, Volumes};
 
 /// How many missing chunks a message names.
 const NAMED: usize = 10;
@@ -38,8 +38,8 @@ const NAMED: usize = 10;
 /// finds them delivered.
 ///
 /// Files are transferred `parallelism` at a time, each in the memory of one [`FileWriter`], and of what makes of a database's
-/// rows what the format wants. When it fails or is cancelled, no upload stays open, and nothing is visible unless the commit
-/// had begun.
+/// rows what the format wants; what workers have written is read ahead, in the room of [`ReadAhead`]. When it fails or is
+/// cancelled, no upload stays open, and nothing is visible unless the commit had begun.
 pub async fn run(
     order: &RunOrder,
     secrets: Arc<dyn Secrets>,
@@ -63,6 +63,7 @@ pub async fn run(
     let mark = staging.mark().await?;
     let delivery = Delivery::new(sink.clone(), order, earlier, Some(staging.clone()));
     let stop = cancel.child_token();
+    let parallelism = order.parallelism.max(1) as usize;
     let transfer = Transfer {
         order,
         staging: &staging,
@@ -71,10 +72,10 @@ pub async fn run(
         progress,
         stop: &stop,
         copies: ServerCopies::default(),
+        ahead: ReadAhead::new(parallelism),
     };
     let files = files(order.files.layout, &plan, &sidecars);
-    let mut files = stream::iter(files.iter().map(|file| transfer.file(file)))
-        .buffer_unordered(order.parallelism.max(1) as usize);
+    let mut files = stream::iter(files.iter().map(|file| transfer.file(file))).buffer_unordered(parallelism);
     let mut transferred = Ok(());
     let mut counted = Vec::with_capacity(sidecars.len());
     while let Some(result) = files.next().await {
@@ -181,6 +182,7 @@ struct Transfer<'a> {
     progress: &'a Progress,
     stop: &'a CancellationToken,
     copies: ServerCopies,
+    ahead: ReadAhead,
 }
 
 impl Transfer<'_> {
@@ -224,6 +226,7 @@ impl Transfer<'_> {
         if self.order.format.format_type == FormatType::Parquet && file.chunks.len() > 1 {
             return self.join(file, writer).await;
         }
+        let mut bodies = self.staging.bodies(&file.chunks, &self.ahead);
         let mut framer = Framer::new(&self.order.format, file.dataset);
         self.frame(framer.head(), writer).await?;
         for (sidecar, (_, rows)) in file.chunks.iter().zip(&mut counted) {
@@ -232,7 +235,8 @@ impl Transfer<'_> {
                     if sidecar.rows > 0 {
                         self.frame(framer.joint(), writer).await?;
                     }
-                    self.chunk(sidecar, digest, &mut Cut::new(0, u64::MAX), writer).await?;
+                    let mut cut = Cut::new(0, u64::MAX);
+                    self.chunk(sidecar, digest, &mut bodies, &mut cut, writer).await?;
                 }
                 Body::Unseen(unseen) => {
                     let chunk = Chunk { sidecar, unseen: *unseen, dataset: file.dataset };
@@ -253,6 +257,7 @@ impl Transfer<'_> {
 
     /// Makes a Parquet file of those of several chunks.
     async fn join(&self, file: &OutputFile<'_>, writer: &mut FileWriter) -> Result<Vec<(u32, u64)>> {
+        let mut bodies = self.staging.bodies(&file.chunks, &self.ahead);
         let mut joiner = ParquetJoiner::default();
         let mut counted = Vec::with_capacity(file.chunks.len());
         writer.write(ParquetJoiner::head()).await?;
@@ -260,7 +265,7 @@ impl Transfer<'_> {
             let added = match &sidecar.body {
                 Body::Written(digest) => {
                     let mut cut = Cut::row_groups(sidecar, digest);
-                    self.chunk(sidecar, digest, &mut cut, writer).await?;
+                    self.chunk(sidecar, digest, &mut bodies, &mut cut, writer).await?;
                     joiner.add(cut.kept, &cut.rest).map(|()| sidecar.rows)
                 }
                 Body::Unseen(unseen) => {
@@ -301,25 +306,27 @@ impl Transfer<'_> {
         &self,
         sidecar: &Sidecar,
         digest: &FileDigest,
+        bodies: &mut FileSequence,
         cut: &mut Cut,
         writer: &mut FileWriter,
     ) -> Result<()> {
-        self.checked(sidecar, digest, cut, writer).await.map_err(|error| error.with_chunk(sidecar.chunk))
+        self.checked(sidecar, digest, bodies, cut, writer)
+            .await
+            .map_err(|error| error.with_chunk(sidecar.chunk))
     }
 
-    /// Copies what `cut` keeps of a chunk's body, and checks all of it.
+    /// Copies what `cut` keeps of a chunk's body, the next one of `bodies`, and checks all of it.
     async fn checked(
         &self,
         sidecar: &Sidecar,
         digest: &FileDigest,
+        bodies: &mut FileSequence,
         cut: &mut Cut,
         writer: &mut FileWriter,
     ) -> Result<()> {
-        let mut body = self.staging.body(sidecar).await?;
         let mut crc = Crc64NvmeHasher::default();
         let mut bytes = 0;
-        while let Some(piece) = body.try_next().await? {
-            let piece: Bytes = piece;
+        while let Some(piece) = bodies.next().await? {
             bytes += piece.len() as u64;
             crc.update(&piece);
             self.progress.read(0, piece.len() as u64);

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use pgexport_api::reason::Reason;
 use pgexport_engine::Result;
 use pgexport_engine::output::{Crc64NvmeHasher, FileWriter};
-use pgexport_engine::store::{Put, PutMode, Store};
+use pgexport_engine::store::{ByteRange, Put, PutMode, Reading, Store};
 use sha2::{Digest, Sha256};
 use support::{Backend, PREFIX, noise};
 
@@ -42,6 +42,7 @@ on_every_backend! {
     keys_are_listed_in_order_by_prefix_and_deeply
     keys_with_odd_characters_come_back_as_they_are
     what_is_not_there_is_none_or_a_failure_that_names_it
+    a_range_is_as_many_of_its_bytes_as_the_file_has
     files_are_removed_in_any_number_and_no_others
     uploads_that_nobody_finished_are_found_by_prefix_and_given_up
     a_probe_leaves_nothing
@@ -222,6 +223,35 @@ async fn what_is_not_there_is_none_or_a_failure_that_names_it(backend: &Backend)
     let error = whole(store.as_ref(), "none/such").await.unwrap_err();
     assert_eq!(error.reason(), Reason::StoreError);
     assert!(error.to_string().contains("none/such"), "{error}");
+}
+
+async fn a_range_is_as_many_of_its_bytes_as_the_file_has(backend: &Backend) {
+    let (store, bytes) = (backend.store(), noise(1_000_000));
+    store.put("file", bytes.clone().into(), TYPE, PutMode::Create).await.unwrap();
+    store.put("empty", "".into(), TYPE, PutMode::Create).await.unwrap();
+    let read = async |key: &str, from: usize, length: Option<u64>| {
+        let range = ByteRange { from: from as u64, length };
+        let Reading { version, pieces } = store.read_range(key, range).await?;
+        let pieces: Vec<Bytes> = pieces.try_collect().await?;
+        Ok::<_, pgexport_engine::Error>((version, pieces.concat()))
+    };
+    let (whole, all) = read("file", 0, None).await.unwrap();
+    assert!(all == bytes);
+    for from in [0_usize, 1, 300_000, 999_999] {
+        for length in [1, 600_000, 1_000_000, u64::MAX] {
+            let end = bytes.len().min(from.saturating_add(usize::try_from(length).unwrap()));
+            let (version, range) = read("file", from, Some(length)).await.unwrap();
+            assert!(range == bytes[from..end] && version == whole, "{length} bytes from {from}");
+        }
+        assert!(read("file", from, None).await.unwrap().1 == bytes[from..]);
+    }
+    for (key, from) in [("file", 1_000_000), ("file", 1_000_001), ("empty", 0), ("empty", 1)] {
+        for length in [Some(1), None] {
+            assert_eq!(read(key, from, length).await.unwrap().1, b"", "{key} from {from}");
+        }
+    }
+    let error = read("none/such", 7, Some(1)).await.unwrap_err();
+    assert!(error.to_string().contains("none/such does not exist"), "{error}");
 }
 
 async fn files_are_removed_in_any_number_and_no_others(backend: &Backend) {

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,42 +12,18 @@ use futures::TryStreamExt;
 use pgexport_api::order::Target;
 use pgexport_api::sink::S3;
 use pgexport_engine::store::{self, PutMode, Store, Volumes};
+use support::proxy::Proxy;
 use support::{Backend, noise, s3_target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
-
-/// Forwards connections, each until the server has answered with so many bytes: the first number is for the first
-/// connection, and the last for all others. A connection's first answer comes late.
-async fn proxy(server: SocketAddr, answers: &'static [u64], late: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        for connection in 0.. {
-            let (client, _) = listener.accept().await.unwrap();
-            let answer = answers[connection.min(answers.len() - 1)];
-            tokio::spawn(async move {
-                let (mut from_client, mut to_client) = client.into_split();
-                let (from_server, mut to_server) = TcpStream::connect(server).await.unwrap().into_split();
-                let requests = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
-                tokio::time::sleep(late).await;
-                let _ = copy(&mut from_server.take(answer), &mut to_client).await;
-                let _ = to_client.shutdown().await;
-                requests.abort();
-            });
-        }
-    });
-    address
-}
 
 async fn through(backend: &Backend, answers: &'static [u64]) -> Arc<dyn Store> {
     through_slow(backend, answers, Duration::ZERO).await
 }
 
 async fn through_slow(backend: &Backend, answers: &'static [u64], late: Duration) -> Arc<dyn Store> {
-    let Backend::S3 { peers, bucket } = backend else { unreachable!() };
-    let endpoint = Some(format!("http://{}", proxy(peers.s3.host, answers, late).await));
-    let target = Target::S3(S3 { endpoint, ..s3_target(peers, bucket) });
-    store::open(&target, backend.secrets(), &Volumes::mounted("/")).unwrap()
+    let target = Proxy { answers, late, ..Proxy::default() }.target(backend).await;
+    store::open(&Target::S3(target), backend.secrets(), &Volumes::mounted("/")).unwrap()
 }
 
 async fn whole(store: &dyn Store, key: &str) -> pgexport_engine::Result<Vec<u8>> {

@@ -4,6 +4,8 @@
 
 #[path = "transfer/altered.rs"]
 mod altered;
+#[path = "transfer/read_ahead.rs"]
+mod read_ahead;
 #[path = "transfer/server_copy.rs"]
 mod server_copy;
 mod support;

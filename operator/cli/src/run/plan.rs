@@ -1,7 +1,7 @@
 //! `--dry-run`: the plan, as people read it.
 
 use pgexport_api::job::{DEFAULT_MEMORY_LIMIT, ExportJobSpec};
-use pgexport_api::order::DeliveryPath;
+use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::size::quantity_bytes;
 use pgexport_api::source::Method;
 use pgexport_engine::{Error, export};
@@ -27,7 +27,7 @@ pub(crate) async fn print(
     };
     println!("  delivery  {delivery}");
     println!("  chunks    {}, {} at a time", plan.chunks.len(), order.parallelism);
-    print_memory(job, order.source.method);
+    print_memory(job, order);
     for (number, dataset) in plan.datasets.iter().enumerate() {
         println!("\ndata set {} ({:?})", dataset.name, dataset.strategy);
         if let Some(reason) = &dataset.reason {
@@ -45,12 +45,19 @@ pub(crate) async fn print(
     Ok(())
 }
 
-/// The memory that a pod of the job needs, and whether it gets that.
-fn print_memory(job: &ExportJobSpec, method: Method) {
+/// The memory that the job's pods need, and whether they get that.
+fn print_memory(job: &ExportJobSpec, order: &RunOrder) {
+    let (method, parallelism) = (order.source.method, job.chunking.parallelism);
     // Where the database exports by itself, the one pod of the transfer encodes.
     let workers = if method == Method::AuroraS3 { 1 } else { job.workers };
-    let memory = export::Memory::of(&job.format, job.compression, job.chunking.parallelism, workers);
-    println!("  memory    {memory}");
+    let encoding = export::Memory::of(&job.format, job.compression, parallelism, workers);
+    let is_transferred = method == Method::Copy && matches!(order.delivery, DeliveryPath::Staged { .. });
+    let transfer = is_transferred.then(|| export::Memory::of_transfer(parallelism));
+    println!("  memory    {encoding}");
+    if let Some(transfer) = transfer {
+        println!("            {transfer}");
+    }
+    let needed = encoding.bytes().max(transfer.map_or(0, |transfer| transfer.bytes()));
     let resources = job.pod_template.as_ref().and_then(|template| template.resources.as_ref());
     let limit = match resources {
         // Resources of the job's own take the place of the installation's as a whole.
@@ -61,7 +68,7 @@ fn print_memory(job: &ExportJobSpec, method: Method) {
     };
     match limit {
         None => println!("            podTemplate.resources sets no limit"),
-        Some(limit) if quantity_bytes(limit).is_some_and(|limit| limit < memory.bytes()) => println!(
+        Some(limit) if quantity_bytes(limit).is_some_and(|limit| limit < needed) => println!(
             "            warning: more than its limit of {limit}: raise podTemplate.resources.limits.memory, or lower chunking.parallelism"
         ),
         Some(limit) => println!("            within its limit of {limit}"),

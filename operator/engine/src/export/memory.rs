@@ -1,4 +1,5 @@
-//! What memory a worker that exports needs: a function of its connections, the parts of uploads and the format.
+//! What memory a worker needs: to export, a function of its connections, the parts of uploads and the format; to transfer, of
+//! the files at a time, their parts and what is read ahead.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use pgexport_api::job::{Compression, Format, FormatType};
 use pgexport_api::progress::human_bytes;
 
 use crate::output::FIRST_PART;
-use crate::store::PARTS_IN_FLIGHT;
+use crate::store::{PARTS_IN_FLIGHT, RANGE, RANGES_IN_FLIGHT};
 
 const MEBIBYTE: u64 = 1 << 20;
 /// The process: code, runtime, TLS and clients.
@@ -22,45 +23,67 @@ const COLUMNS: u64 = 36 * MEBIBYTE;
 /// comes on top, for one connection at a time, and the parts of files of more than 6 GiB are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Connections of a worker.
-    pub connections: u32,
+    /// What the worker does.
+    pub work: Work,
+    /// How many files it writes at a time.
+    pub files: u32,
     /// For each: the part of an upload that is filled, one that is hashed, and those that travel.
     pub parts: u64,
-    /// For each: what the format and the compression hold.
-    pub encoding: u64,
+    /// For each: what comes from where it is read.
+    pub input: u64,
 }
 
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It makes files of rows: its input is what the format and the compression hold of those.
+    Encode,
+    /// It makes files of staged chunks: its input is what is read ahead.
+    Transfer,
+}
+
+/// The parts of a file that is being written.
+const PARTS: u64 = (PARTS_IN_FLIGHT as u64 + 2) * FIRST_PART as u64;
+
 impl Memory {
-    /// Of the worker that has the most connections.
+    /// Of the worker that has the most connections, to encode what comes from each.
     #[must_use]
     pub fn of(format: &Format, compression: Compression, parallelism: u32, workers: u32) -> Self {
-        let parts = (PARTS_IN_FLIGHT as u64 + 2) * FIRST_PART as u64;
-        let encoding = match (format.format_type, compression) {
+        let input = match (format.format_type, compression) {
             (FormatType::Parquet, _) => format.parquet.unwrap_or_default().row_group_bytes.bytes() + COLUMNS,
             (_, Compression::None) => ROWS,
             (_, Compression::Gzip | Compression::Zstd) => ROWS + COMPRESSOR,
         };
-        Self { connections: parallelism.div_ceil(workers.max(1)).max(1), parts, encoding }
+        let files = parallelism.div_ceil(workers.max(1)).max(1);
+        Self { work: Work::Encode, files, parts: PARTS, input }
+    }
+
+    /// Of the transfer of chunks that workers have written.
+    #[must_use]
+    pub fn of_transfer(parallelism: u32) -> Self {
+        let input = RANGES_IN_FLIGHT as u64 * RANGE as u64;
+        Self { work: Work::Transfer, files: parallelism.max(1), parts: PARTS, input }
     }
 
     /// All of it.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let each = self.parts.saturating_add(self.encoding);
-        PROCESS.saturating_add(each.saturating_mul(u64::from(self.connections)))
+        let each = self.parts.saturating_add(self.input);
+        PROCESS.saturating_add(each.saturating_mul(u64::from(self.files)))
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections, parts, encoding } = *self;
+        let Self { work, files, parts, input } = *self;
+        let (worker, source, held) = match work {
+            Work::Encode => ("a worker", "connections", "of rows"),
+            Work::Transfer => ("the transfer", "files", "read ahead"),
+        };
+        let [all, process, parts, input] = [self.bytes(), PROCESS, parts, input].map(human_bytes);
         write!(
             formatter,
-            "{}B a worker: {}B, and for each of {connections} connections {}B of parts and {}B of rows",
-            human_bytes(self.bytes()),
-            human_bytes(PROCESS),
-            human_bytes(parts),
-            human_bytes(encoding)
+            "{all}B {worker}: {process}B, and for each of {files} {source} {parts}B of parts and {input}B {held}"
         )
     }
 }
@@ -94,6 +117,14 @@ mod tests {
         assert_eq!(
             memory.to_string(),
             "552MiB a worker: 24MiB, and for each of 4 connections 32MiB of parts and 100MiB of rows"
+        );
+    }
+
+    #[test]
+    fn a_transfer_of_four_files_at_a_time_needs_less_than_256_mib() {
+        assert_eq!(
+            Memory::of_transfer(4).to_string(),
+            "216MiB the transfer: 24MiB, and for each of 4 files 32MiB of parts and 16MiB read ahead"
         );
     }
 }

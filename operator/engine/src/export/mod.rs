@@ -14,7 +14,7 @@ mod per_chunk;
 mod share;
 mod staged;
 
-pub use memory::Memory;
+pub use memory::{Memory, Work};
 
 use std::sync::Arc;
 

@@ -10,13 +10,13 @@ use super::part::FIRST_PART;
 static IDLE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// An empty buffer with room for so many bytes.
-pub(super) fn take(size: usize) -> Vec<u8> {
+pub(crate) fn take(size: usize) -> Vec<u8> {
     let idle = if size == FIRST_PART { idle().pop() } else { None };
     idle.unwrap_or_else(|| Vec::with_capacity(size))
 }
 
 /// A buffer's bytes. When the last of those who hold them lets go, the buffer is idle.
-pub(super) fn shared(buffer: Vec<u8>) -> Bytes {
+pub(crate) fn shared(buffer: Vec<u8>) -> Bytes {
     Bytes::from_owner(Held(buffer))
 }
 

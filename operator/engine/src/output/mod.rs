@@ -1,6 +1,6 @@
 //! Files as customers see them: names, framing, compression, parts and checksums.
 
-mod buffer;
+pub(crate) mod buffer;
 mod checksum;
 mod compress;
 mod file;

@@ -4,10 +4,12 @@
 //! an upload that is aborted, or whose process dies, never becomes visible.
 
 mod open;
+mod read_ahead;
 mod s3;
 mod volume;
 
 pub use open::{Volumes, open};
+pub use read_ahead::{FileSequence, RANGE, RANGES_IN_FLIGHT, ReadAhead};
 
 use std::fmt;
 
@@ -48,7 +50,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn list(&self, prefix: &str) -> Result<Vec<String>>;
 
     /// A file's bytes, in pieces of at most a few hundred KiB.
-    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
+    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        Ok(self.read_range(key, ByteRange::ALL).await?.pieces)
+    }
+
+    /// Some of a file's bytes, in pieces of at most a few hundred KiB: as many of the range as the file has.
+    async fn read_range(&self, key: &str, range: ByteRange) -> Result<Reading>;
 
     /// Begins a file.
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>>;
@@ -88,6 +95,28 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Tries what a delivery needs, and leaves nothing behind: an upload that is aborted. With `reading`, also what a
     /// staging needs: listing and reading.
     async fn probe(&self, reading: bool) -> Result<()>;
+}
+
+/// A range of a file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The offset of the first one.
+    pub from: u64,
+    /// How many there are; `None`: all that follow.
+    pub length: Option<u64>,
+}
+
+impl ByteRange {
+    /// The whole file.
+    pub const ALL: Self = Self { from: 0, length: None };
+}
+
+/// Bytes of a file that come piece by piece.
+pub struct Reading {
+    /// Which file they are of, where the store tells: other ranges of it may be of one that has taken its place.
+    pub version: Option<Version>,
+    /// The bytes.
+    pub pieces: BoxStream<'static, Result<Bytes>>,
 }
 
 /// Where a server may copy a file from.
@@ -198,6 +227,10 @@ fn other_bytes(uri: &str) -> Error {
 fn missing(uri: &str) -> Error {
     Error::new(Reason::StoreError, format!("{uri} does not exist"))
         .with_hint("look for whoever removed it, such as a lifecycle rule")
+}
+
+fn replaced(uri: &str) -> Error {
+    Error::new(Reason::StoreError, format!("{uri} was replaced while it was read"))
 }
 
 fn too_long(uri: &str) -> Error {

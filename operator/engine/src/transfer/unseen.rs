@@ -43,7 +43,7 @@ impl Transfer<'_> {
     /// bytes.
     pub(super) async fn unseen(&self, chunk: Chunk<'_>, role: Role, out: &mut Out<'_>) -> Result<Ended> {
         let Chunk { sidecar, unseen, dataset } = chunk;
-        let mut body = self.staging.body(sidecar).await?;
+        let mut body = self.staging.body(sidecar);
         let mut rows = Rows::new(&self.order.format, dataset)?;
         let mut packer = Packer::new(&self.order.format, self.order.compression, dataset, role)?;
         let mut bytes = 0;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its share")]
 
+pub mod proxy;
 pub mod run;
 pub mod stopping;
 

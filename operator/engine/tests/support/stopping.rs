@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use pgexport_api::reason::Reason;
-use pgexport_engine::store::{Document, OpenUpload, Put, PutMode, Store, Upload, Version};
+use pgexport_engine::store::{
+    ByteRange, Document, OpenUpload, Put, PutMode, Reading, Store, Upload, Version,
+};
 use pgexport_engine::{Error, Result};
 
 /// A real store, up to a point.
@@ -48,8 +49,8 @@ impl Store for Stopping {
         self.store.list(prefix).await
     }
 
-    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.store.read(key).await
+    async fn read_range(&self, key: &str, range: ByteRange) -> Result<Reading> {
+        self.store.read_range(key, range).await
     }
 
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {

@@ -7,7 +7,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Builder, Config, Region, SharedCredentialsProvider, StalledStreamProtectionConfig,
+    BehaviorVersion, Builder, Config, Region, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
 };
 use pgexport_api::sink::S3;
 
@@ -66,6 +67,11 @@ pub(super) fn carrying(bytes: usize) -> Builder {
 pub(super) fn copying(bytes: u64) -> Builder {
     let work = Duration::from_secs(bytes / SLOWEST_COPY);
     Config::builder().timeout_config(timeouts(ATTEMPT_TIMEOUT.saturating_add(work)))
+}
+
+/// The client's settings for the reading of a range: a checksum that comes with it may be the whole object's.
+pub(super) fn reading_range() -> Builder {
+    Config::builder().response_checksum_validation(ResponseChecksumValidation::WhenRequired)
 }
 
 /// The client's settings for the completion of an upload.

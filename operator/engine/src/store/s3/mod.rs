@@ -16,15 +16,16 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::{Bytes, BytesMut};
-use futures::stream::BoxStream;
 use pgexport_api::sink::S3;
 use tokio_util::sync::CancellationToken;
 
 use self::error::{Action, Place};
-use super::{Copied, CopySource, Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Store, Upload, Version};
+use super::{
+    ByteRange, Copied, CopySource, Document, MAX_DOCUMENT, OpenUpload, Put, PutMode, Reading, Store, Upload,
+    Version,
+};
 use crate::error::{Error, Result};
 use crate::output::FileDigest;
 use crate::secret::Secrets;
@@ -93,25 +94,6 @@ impl S3Store {
         self.place.classify(action, key, error)
     }
 
-    /// An object from an offset on; `None` where there is none.
-    async fn object(&self, key: &str, from: u64) -> Result<Option<GetObjectOutput>> {
-        let key = self.key(key);
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.place.bucket)
-            .key(&key)
-            .set_expected_bucket_owner(self.place.owner.clone())
-            .set_range((from > 0).then(|| format!("bytes={from}-")))
-            .send()
-            .await;
-        match answer {
-            Ok(object) => Ok(Some(object)),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.failed(Action::Get, &key, &error)),
-        }
-    }
-
     async fn keys(&self, prefix: &str, limit: Option<i32>) -> Result<Vec<String>> {
         let full = self.key(prefix);
         let mut keys = Vec::new();
@@ -138,10 +120,6 @@ impl S3Store {
     }
 }
 
-fn is_missing(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
-    matches!(error, SdkError::ServiceError(answer) if answer.err().is_no_such_key())
-}
-
 #[async_trait]
 impl Store for S3Store {
     fn uri(&self, key: &str) -> String {
@@ -149,7 +127,7 @@ impl Store for S3Store {
     }
 
     async fn document(&self, key: &str) -> Result<Option<Document>> {
-        let Some(mut object) = self.object(key, 0).await? else { return Ok(None) };
+        let Some(mut object) = read::object(self, key, ByteRange::ALL).await? else { return Ok(None) };
         let mut document = BytesMut::new();
         while let Some(piece) = object.body.next().await {
             document.extend_from_slice(&piece.map_err(|error| read::broken(&self.uri(key), &error))?);
@@ -204,8 +182,8 @@ impl Store for S3Store {
         self.keys(prefix, None).await
     }
 
-    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        read::stream(self.clone(), key.to_owned()).await
+    async fn read_range(&self, key: &str, range: ByteRange) -> Result<Reading> {
+        read::range(self.clone(), key.to_owned(), range).await
     }
 
     async fn upload(&self, key: &str, media_type: &str) -> Result<Box<dyn Upload>> {
@@ -271,7 +249,7 @@ impl Store for S3Store {
         stored.and(aborted)?;
         if reading {
             self.keys("", Some(1)).await?;
-            self.object(PROBE, 0).await?;
+            read::object(self, PROBE, ByteRange::ALL).await?;
         }
         Ok(())
     }

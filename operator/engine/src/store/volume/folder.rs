@@ -1,7 +1,7 @@
 //! Work on a folder, on a thread where waiting is allowed.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use pgexport_api::reason::Reason;
@@ -139,12 +139,21 @@ impl Folder {
         Ok(named.map_or(Put::Written, |_| Put::Exists))
     }
 
-    pub(super) fn open(&self, key: &str) -> Result<Option<File>> {
+    fn open(&self, key: &str) -> Result<Option<File>> {
         let path = self.relative(key);
         match File::open(self.place(&path)?) {
             Ok(file) => Ok(Some(file)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.failed("opening", &path, error)),
+        }
+    }
+
+    /// Opens a file, to be read from an offset on.
+    pub(super) fn open_at(&self, key: &str, offset: u64) -> Result<Option<File>> {
+        let Some(mut file) = self.open(key)? else { return Ok(None) };
+        match file.seek(SeekFrom::Start(offset)) {
+            Ok(_) => Ok(Some(file)),
+            Err(error) => Err(self.failed("reading", &self.relative(key), error)),
         }
     }
 

@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::StreamExt;
 use pgexport_api::reason::Reason;
 use pgexport_api::sink::Volume;
+use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinError;
 use tokio_util::io::ReaderStream;
 
 use self::folder::Folder;
 use self::upload::VolumeUpload;
-use super::{Document, OpenUpload, Put, PutMode, Store, Upload, Version};
+use super::{ByteRange, Document, OpenUpload, Put, PutMode, Reading, Store, Upload, Version};
 use crate::error::{Error, Result};
 
 /// The size of the pieces that files are read in.
@@ -70,15 +71,18 @@ impl Store for VolumeStore {
         self.run(move |folder| folder.list(&prefix)).await
     }
 
-    async fn read(&self, key: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+    /// A file that has taken the place of another is told by its bytes alone.
+    async fn read_range(&self, key: &str, range: ByteRange) -> Result<Reading> {
         let path = key.to_owned();
         let file = self
-            .run(move |folder| folder.open(&path))
+            .run(move |folder| folder.open_at(&path, range.from))
             .await?
             .ok_or_else(|| super::missing(&self.uri(key)))?;
         let (folder, path) = (self.0.clone(), self.0.relative(key));
-        let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE);
-        Ok(pieces.map(move |piece| piece.map_err(|error| folder.failed("reading", &path, error))).boxed())
+        let bytes = tokio::fs::File::from_std(file).take(range.length.unwrap_or(u64::MAX));
+        let pieces = ReaderStream::with_capacity(bytes, PIECE);
+        let pieces = pieces.map(move |piece| piece.map_err(|error| folder.failed("reading", &path, error)));
+        Ok(Reading { version: None, pieces: pieces.boxed() })
     }
 
     async fn upload(&self, key: &str, _media_type: &str) -> Result<Box<dyn Upload>> {
