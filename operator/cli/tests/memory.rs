@@ -1,4 +1,4 @@
-//! What memory `pgexport run` takes while rows are long, which is what a worker takes.
+//! What memory `pgexport run` takes while rows are long or wide, which is what a worker takes.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
@@ -90,6 +90,8 @@ impl Desk {
         let mut run = Command::new(env!("CARGO_BIN_EXE_pgexport"))
             .current_dir(self.folder.path())
             .args(["run", "-f"])
+            // As in the image.
+            .env("MALLOC_ARENA_MAX", "2")
             .arg(self.manifests())
             .stdout(Stdio::null())
             .spawn()
@@ -132,6 +134,33 @@ async fn rows_of_32_mib_over_four_connections_need_less_than_256_mib() {
     }
     eprintln!("KiB: {found:?}");
     assert!(found.iter().all(|(_, _, peak)| *peak < BOUND), "{found:?}");
+    desk.database.drop_database().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parquet_over_four_connections_needs_less_than_256_mib_for_rows_of_4_mib_and_for_many_columns() {
+    let desk = Desk::new("wide-rows", "").await;
+    let columns: Vec<String> =
+        (0..20).map(|column| format!("md5({column}::text || i) AS c{column}")).collect();
+    let long = "(SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 131072) j) AS t";
+    let mut found = Vec::new();
+    for (what, columns, rows, least) in
+        [("wide", columns.join(", "), 160_000, 12 << 20), ("long", long.to_owned(), 24, 12 << 20)]
+    {
+        let bucket = desk.peers.s3.create_bucket("wide-rows").await.unwrap();
+        let dataset = json!({
+            "name": "rows", "sql": format!("SELECT {columns} FROM generate_series(1, {rows}) i WHERE i % 4 = :rest"),
+            "chunking": {"strategy": "Values", "values": {"parameter": "rest", "type": "int4", "items": [0, 1, 2, 3]}},
+        });
+        desk.write(&bucket, "Parquet", &dataset);
+        let peak = desk.run();
+        let files = desk.take(&bucket).await;
+        assert_eq!(files.len(), 4, "{what}");
+        assert!(files.iter().all(|file| file.len() > least), "{what}: there is less than a row group");
+        found.push((what, peak));
+    }
+    eprintln!("KiB: {found:?}");
+    assert!(found.iter().all(|(_, peak)| *peak < BOUND), "{found:?}");
     desk.database.drop_database().await.unwrap();
 }
 

@@ -16,8 +16,9 @@ const PROCESS: u64 = 24 * MEBIBYTE;
 const ROWS: u64 = MEBIBYTE;
 /// A compressor's window and tables, and the batch that it has.
 const COMPRESSOR: u64 = 4 * MEBIBYTE;
-/// Beside a row group: the batch of rows it is filled from, dictionaries, and pages that are being encoded. Measured.
-const COLUMNS: u64 = 36 * MEBIBYTE;
+/// Beside a row group: the batches of rows it is filled from, and each column's page, dictionary and compressor. Measured with
+/// twenty columns of values that do not repeat.
+const COLUMNS: u64 = 16 * MEBIBYTE;
 
 /// The memory of a worker, in bytes, while values and files are of usual sizes: a value of more than 4 MiB that has to be held
 /// comes on top, for one connection at a time, and the parts of files of more than 6 GiB are larger.
@@ -109,14 +110,14 @@ mod tests {
             "the worker that has more"
         );
         assert_eq!(mebibytes(FormatType::Ndjson, Compression::Zstd, 1, 1), 24 + 37);
-        assert_eq!(mebibytes(FormatType::Parquet, Compression::None, 4, 1), 24 + 4 * 100);
+        assert_eq!(mebibytes(FormatType::Parquet, Compression::None, 4, 1), 24 + 4 * 56);
         let parquet: Parquet = serde_json::from_value(json!({"rowGroupBytes": "64Mi"})).unwrap();
         let format = Format { format_type: FormatType::Parquet, csv: None, parquet: Some(parquet) };
         let memory = Memory::of(&format, Compression::None, 4, 1);
-        assert_eq!(memory.bytes() / MEBIBYTE, 24 + 4 * 132);
+        assert_eq!(memory.bytes() / MEBIBYTE, 24 + 4 * 112);
         assert_eq!(
             memory.to_string(),
-            "552MiB a worker: 24MiB, and for each of 4 connections 32MiB of parts and 100MiB of rows"
+            "472MiB a worker: 24MiB, and for each of 4 connections 32MiB of parts and 80MiB of rows"
         );
     }
 
