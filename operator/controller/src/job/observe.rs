@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
 use super::fact::{JobFacts, JobState, is_owned_by};
-use super::trouble;
+use super::trouble::{self, PATIENCE};
 use crate::context::Context;
 use crate::error::ReconcileError;
 
-/// Events are asked for when a Job's pods have had this long to start.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// No more Events than this are read of one object.
 const MAX_EVENTS: u32 = 100;
 
@@ -96,9 +94,11 @@ pub async fn facts(
     if facts.is_left_without_pods() {
         facts.namespace_is_going = is_going(context, namespace).await?;
     }
+    let since = now.duration_since(facts.created);
+    facts.trouble = facts.trouble.take().filter(|trouble| trouble.is_lasting(since));
     if facts.state == JobState::Active {
         let is_short = !facts.is_running(now) || !facts.has_started_all();
-        if is_short && facts.trouble.is_none() && now > facts.created + PATIENCE {
+        if is_short && facts.trouble.is_none() && since > PATIENCE {
             facts.trouble = trouble_by_events(context, namespace, &facts).await?;
         }
         facts.progress = context.progress.poll(&facts).await;

@@ -1,8 +1,12 @@
 //! Why a pod does not start: its waiting reason, its scheduling, or the newest Event of it or its Job.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1 as core;
 use pgexport_api::Reason;
 use pgexport_api::report::truncate;
+
+/// What may pass by itself is told, and Events are asked for, when a Job's pods have had this long to start.
+pub const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest text that is taken over from Kubernetes, in bytes.
 const MAX_TEXT: usize = 1024;
@@ -14,6 +18,22 @@ pub struct Trouble {
     pub reason: Reason,
     /// What Kubernetes says.
     pub message: String,
+    /// Whether it may pass within seconds, as when pods that are just ending still hold a node.
+    pub may_pass: bool,
+}
+
+impl Trouble {
+    /// One that stays until somebody does something.
+    #[must_use]
+    pub fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message, may_pass: false }
+    }
+
+    /// Whether it is worth telling, so long after its Job was created.
+    #[must_use]
+    pub fn is_lasting(&self, since: SignedDuration) -> bool {
+        !self.may_pass || since > PATIENCE
+    }
 }
 
 /// What the status of a pod that has not started says.
@@ -41,13 +61,11 @@ fn of_waiting(image: &str, waiting: &core::ContainerStateWaiting) -> Option<Trou
             // without the difference, the status is not written each time.
             let cause = said.split_once("ErrImagePull: ").map_or(said, |(_, cause)| cause);
             let message = format!("image {image} cannot be pulled: {}", truncate(cause, MAX_TEXT));
-            Some(Trouble { reason: Reason::ImagePullFailed, message })
+            Some(Trouble::new(Reason::ImagePullFailed, message))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => {
-            Some(Trouble {
-                reason: Reason::PodNotStarted,
-                message: format!("the container cannot be started: {}", truncate(said, MAX_TEXT)),
-            })
+            let message = format!("the container cannot be started: {}", truncate(said, MAX_TEXT));
+            Some(Trouble::new(Reason::PodNotStarted, message))
         }
         _ => None,
     }
@@ -61,6 +79,7 @@ fn unschedulable(status: &core::PodStatus) -> Option<Trouble> {
             "the pod cannot be scheduled: {}",
             truncate(scheduled.message.as_deref().unwrap_or("no node fits"), MAX_TEXT)
         ),
+        may_pass: true,
     })
 }
 
@@ -76,7 +95,7 @@ pub fn of_events(events: &[core::Event]) -> Option<Trouble> {
         _ => return None,
     };
     let said = newest.message.as_deref().unwrap_or_default();
-    Some(Trouble { reason: Reason::PodNotStarted, message: format!("{what}: {}", truncate(said, MAX_TEXT)) })
+    Some(Trouble::new(Reason::PodNotStarted, format!("{what}: {}", truncate(said, MAX_TEXT))))
 }
 
 /// When an Event was last seen, by whichever of its four fields its reporter fills.
@@ -115,6 +134,15 @@ mod tests {
             of_pod(&waiting("ImagePullBackOff", "Back-off pulling image \"x\": ErrImagePull: not found"));
         assert_eq!(first, then);
         assert_eq!(first.map(|trouble| trouble.reason), Some(Reason::ImagePullFailed));
+    }
+
+    #[test]
+    fn a_full_node_is_told_once_it_has_stayed_full() {
+        let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
+        let full = of_pod(&serde_json::from_value(status).unwrap()).unwrap();
+        assert_eq!([5, 15].map(|since| full.is_lasting(SignedDuration::from_secs(since))), [false, true]);
+        let missing = of_pod(&waiting("ErrImagePull", "not found")).unwrap();
+        assert!(missing.is_lasting(SignedDuration::ZERO));
     }
 
     #[test]

@@ -254,7 +254,7 @@ fn a_sink_that_becomes_a_staging_is_probed_as_such() {
 fn a_pod_that_does_not_start_is_told_at_once_and_given_up_after_five_minutes() {
     let mut story = Story::new();
     story.after(0);
-    let trouble = Trouble { reason: Reason::ImagePullFailed, message: "image x cannot be pulled".to_owned() };
+    let trouble = Trouble::new(Reason::ImagePullFailed, "image x cannot be pulled".to_owned());
     story.job.as_mut().unwrap().trouble = Some(trouble);
     story.after(5);
     assert_eq!(

@@ -26,8 +26,7 @@ pub fn happen(job: &mut JobFacts, step: Step, now: Timestamp, cleaned: Cleaned) 
         }
         Step::PodHangs => {
             job.pods = vec![pod(ContainerState::Waiting(None))];
-            job.trouble =
-                Some(Trouble { reason: Reason::ImagePullFailed, message: "no such image".to_owned() });
+            job.trouble = Some(Trouble::new(Reason::ImagePullFailed, "no such image".to_owned()));
         }
         // Their node is gone, and nobody says when they have ended.
         Step::PodsAreLost => job.pods.iter_mut().for_each(|pod| pod.deleting = Some(now)),

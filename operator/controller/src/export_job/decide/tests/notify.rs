@@ -121,7 +121,7 @@ fn one_that_was_not_told_in_time_says_why_and_names_no_field() {
     let mut story = failed_run();
     story.last().pods = vec![pod(ContainerState::Waiting(None))];
     let message = "0/1 nodes are available: insufficient cpu".to_owned();
-    story.last().trouble = Some(Trouble { reason: Reason::PodNotStarted, message });
+    story.last().trouble = Some(Trouble::new(Reason::PodNotStarted, message));
     story.after(5);
     story.last().trouble = None;
     story.last().pods.clear();

@@ -30,10 +30,7 @@ fn a_pod_that_does_not_start_stalls_until_the_deadline() {
     let mut story = Story::new(job(&json!({})));
     let decision = story.decide();
     story.create(&decision);
-    let trouble = Trouble {
-        reason: Reason::ImagePullFailed,
-        message: "image x cannot be pulled: not found".to_owned(),
-    };
+    let trouble = Trouble::new(Reason::ImagePullFailed, "image x cannot be pulled: not found".to_owned());
     story.last().trouble = Some(trouble);
     let decision = story.after(20);
     assert_eq!((reasons(&decision), story.stalled()), (vec!["ImagePullFailed"], Some("ImagePullFailed")));
@@ -77,10 +74,7 @@ fn a_job_of_which_some_pods_do_not_start_is_starting() {
     let indexed = |index: u32, container: ContainerState| PodFacts { index: Some(index), ..pod(container) };
     let running = |index: u32| indexed(index, ContainerState::Running);
     let waiting = |index: u32| indexed(index, ContainerState::Waiting(None));
-    let quota = || Trouble {
-        reason: Reason::PodNotStarted,
-        message: "no pod can be created: exceeded quota".to_owned(),
-    };
+    let quota = || Trouble::new(Reason::PodNotStarted, "no pod can be created: exceeded quota".to_owned());
     let cases = [
         // The pods of four workers, what is wrong, and the reasons of Exported and Stalled.
         (vec![], Some(quota()), ("Starting", Some("PodNotStarted"))),
@@ -132,7 +126,7 @@ fn a_job_that_ends_at_its_deadline_without_a_start_says_what_kept_it() {
         *story.last() = JobFacts {
             state: JobState::Failed { reason: "DeadlineExceeded".to_owned() },
             pods: vec![],
-            trouble: trouble.map(|reason| Trouble { reason, message: "it did not start".to_owned() }),
+            trouble: trouble.map(|reason| Trouble::new(reason, "it did not start".to_owned())),
             ..story.last().clone()
         };
         story.after(7 * 3600);
@@ -146,8 +140,7 @@ fn an_image_that_was_corrected_is_used_without_a_retry() {
     let decision = story.decide();
     story.create(&decision);
     story.last().image = Some("pgexport:wrong".to_owned());
-    story.last().trouble =
-        Some(Trouble { reason: Reason::ImagePullFailed, message: "image x cannot be pulled".to_owned() });
+    story.last().trouble = Some(Trouble::new(Reason::ImagePullFailed, "image x cannot be pulled".to_owned()));
     let decision = story.after(20);
     assert!(matches!(decision.actions.as_slice(), [Action::DeleteJob { .. }]), "{:?}", decision.actions);
     assert_eq!(story.status.phase, Some(Phase::Pending));
