@@ -58,11 +58,7 @@ pub async fn seal(
     }
     failpoint::hit("seal::manifest_written", &manifest.job.uid).await;
     let sha256 = hex::encode(Sha256::digest(&body));
-    // The one that stands: an earlier try may have been another version's.
-    let success = match Manifest::read(&body) {
-        Some(manifest) => Success::new(&manifest, &sha256),
-        None => Success::new(manifest, &sha256),
-    };
+    let success = Success::new(manifest, &sha256);
     match create_success(store, path, &success).await? {
         Created::Ours => {}
         Created::Refused if is_written_before => {}

@@ -17,14 +17,45 @@ const GZIP_LEVEL: u32 = 6;
 /// On the same data as fast again as level 3, and no larger; four times as fast as gzip.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Compresses bytes to one member or frame.
+/// So many bytes are deflated at a time, however they come. What deflate makes of them depends on where they are cut, as it looks
+/// ahead; and a file that is made again has to be the same.
+const GZIP_BLOCK: usize = 64 * 1024;
+
+/// Compresses bytes to one member or frame, the same ones however the bytes are cut.
 pub enum Compressor {
     /// Leaves bytes as they are.
     None(Vec<u8>),
     /// A gzip member.
-    Gzip(Box<GzEncoder<Vec<u8>>>),
+    Gzip(Box<Gzip>),
     /// A Zstandard frame.
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
+}
+
+/// A gzip member in the making.
+pub struct Gzip {
+    encoder: GzEncoder<Vec<u8>>,
+    /// What is not a whole block yet.
+    block: Vec<u8>,
+}
+
+impl Gzip {
+    fn write(&mut self, mut data: &[u8]) -> std::io::Result<()> {
+        while !data.is_empty() {
+            let (here, rest) = data.split_at(data.len().min(GZIP_BLOCK - self.block.len()));
+            data = rest;
+            self.block.extend_from_slice(here);
+            if self.block.len() == GZIP_BLOCK {
+                self.encoder.write_all(&self.block)?;
+                self.block.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::io::Result<Vec<u8>> {
+        self.encoder.write_all(&self.block)?;
+        self.encoder.finish()
+    }
 }
 
 impl Compressor {
@@ -33,7 +64,8 @@ impl Compressor {
         Ok(match compression {
             Compression::None => Self::None(Vec::new()),
             Compression::Gzip => {
-                Self::Gzip(Box::new(GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL))))
+                let encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
+                Self::Gzip(Box::new(Gzip { encoder, block: Vec::with_capacity(GZIP_BLOCK) }))
             }
             Compression::Zstd => {
                 let mut encoder =
@@ -51,9 +83,9 @@ impl Compressor {
                 ready.extend_from_slice(data);
                 ready
             }
-            Self::Gzip(encoder) => {
-                encoder.write_all(data).map_err(failed)?;
-                encoder.get_mut()
+            Self::Gzip(gzip) => {
+                gzip.write(data).map_err(failed)?;
+                gzip.encoder.get_mut()
             }
             Self::Zstd(encoder) => {
                 encoder.write_all(data).map_err(failed)?;
@@ -67,7 +99,7 @@ impl Compressor {
     pub fn finish(self) -> Result<Bytes> {
         match self {
             Self::None(ready) => Ok(ready),
-            Self::Gzip(encoder) => encoder.finish(),
+            Self::Gzip(gzip) => gzip.finish(),
             Self::Zstd(encoder) => encoder.finish(),
         }
         .map(Bytes::from)
@@ -136,6 +168,36 @@ mod tests {
             }
             let wanted: String = members.iter().map(|pieces| pieces.concat() + ",").collect();
             prop_assert_eq!(plain(compression, &file), wanted.into_bytes());
+        }
+    }
+
+    /// Some text, as `lengths` cut it.
+    fn cut(compression: Compression, text: &[u8], lengths: &[usize]) -> Vec<u8> {
+        let mut compressor = Compressor::new(compression).unwrap();
+        let (mut file, mut rest) = (Vec::new(), text);
+        for length in lengths.iter().cycle() {
+            let (piece, others) = rest.split_at((*length).min(rest.len()));
+            rest = others;
+            file.extend_from_slice(&compressor.push(piece).unwrap());
+            if rest.is_empty() {
+                break;
+            }
+        }
+        file.extend_from_slice(&compressor.finish().unwrap());
+        file
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn files_are_the_same_however_their_bytes_come(
+            words in prop::collection::vec(0_u32..500, 20_000..60_000),
+            lengths in prop::collection::vec(1_usize..40_000, 1..20),
+            compression in prop::sample::select(vec![Compression::Gzip, Compression::Zstd]),
+        ) {
+            let text = words.iter().map(|word| format!("{word} ")).collect::<String>().into_bytes();
+            prop_assert!(cut(compression, &text, &lengths) == cut(compression, &text, &[usize::MAX]));
         }
     }
 
