@@ -145,6 +145,14 @@ impl Encoder {
         self.reader.held() + unsettled
     }
 
+    /// What is large for [`Encoder::held`]. Of a value for Parquet there are several copies on its way.
+    pub(crate) const fn large(&self) -> usize {
+        match &self.rows {
+            Rows::Csv(_) | Rows::Json(_) => 4 << 20,
+            Rows::Parquet(_) => 1 << 20,
+        }
+    }
+
     /// Takes the end of the data, and gives the last batch.
     pub fn finish(&mut self) -> Result<Option<Batch>> {
         self.reader.finish()?;

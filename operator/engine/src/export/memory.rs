@@ -21,7 +21,7 @@ const COMPRESSOR: u64 = 4 * MEBIBYTE;
 const COLUMNS: u64 = 16 * MEBIBYTE;
 
 /// The memory of a worker, in bytes, while values and files are of usual sizes: a value of more than 4 MiB that has to be held
-/// comes on top, for one connection at a time, and the parts of files of more than 6 GiB are larger.
+/// (for Parquet, of more than 1 MiB) comes on top, for one connection at a time, and the parts of files of more than 6 GiB are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// What the worker does.

@@ -11,13 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::tap::{Outlet, Payloads};
-use crate::encode::{Batch, Encoder};
+use crate::encode::{Batch, Encoder, Payload};
 use crate::error::{Error, Result};
 
-/// A value of which more than this has to be held needs the room.
-const LARGE: usize = 4 << 20;
-/// The room for large values. One is in it at a time, until its bytes are written: otherwise a worker's memory would be a
-/// function of its values' lengths times its connections.
+/// The room for large values. One is in it at a time, until its bytes are written, or its records are taken: otherwise a worker's
+/// memory would be a function of its values' lengths times its connections.
 static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
 /// Rows of one copy on their way from the outlet to batches. Dropped, the task ends and the outlet is closed.
@@ -67,6 +65,7 @@ async fn encode(
     mut end: oneshot::Receiver<()>,
 ) -> Outlet {
     let (mut ended, mut payloads) = (false, Payloads::default());
+    let large = encoder.large();
     let mut room: Option<OwnedSemaphorePermit> = None;
     loop {
         let piece = if ended {
@@ -97,7 +96,7 @@ async fn encode(
         let mut piece: &[u8] = &piece;
         while let Some(mut rows) = payloads.next(&mut piece) {
             while !rows.is_empty() {
-                if room.is_none() && encoder.held() > LARGE {
+                if room.is_none() && encoder.held() > large {
                     room = tokio::select! {
                         room = Arc::clone(&ROOM).acquire_owned() => room.ok(),
                         () = batches.closed() => return outlet,
@@ -107,12 +106,16 @@ async fn encode(
                 let failed = batch.is_err();
                 if let Some(mut batch) = batch.transpose() {
                     // The value has ended, and is in this batch.
-                    if encoder.held() <= LARGE
-                        && let Some(room) = room.take()
+                    let mut left = room.take_if(|_| encoder.held() <= large);
+                    if let Ok(Batch { data: Payload::Bytes(_), .. }) = &batch
+                        && let Some(room) = left.take()
                     {
                         batch = batch.map(|batch| batch.guarded(room));
                     }
                     if batches.send(batch).await.is_err() {
+                        return outlet;
+                    }
+                    if left.is_some() && batches.reserve().await.is_err() {
                         return outlet;
                     }
                 }
@@ -133,14 +136,16 @@ mod tests {
     use super::super::tap::{Tap, valve};
     use super::*;
     use crate::decode::{Scalar, Shape};
-    use crate::encode::Payload;
     use crate::plan::Column;
 
-    const FORMAT: Format = Format { format_type: FormatType::Csv, csv: None, parquet: None };
-
-    fn encoder() -> Encoder {
+    fn encoder(format: FormatType) -> Encoder {
         let columns = [Column { name: "a".to_owned(), column_type: "text".to_owned() }];
-        Encoder::new(&FORMAT, &columns, &[Some(Shape::Scalar(Scalar::Text))]).unwrap()
+        Encoder::new(
+            &Format { format_type: format, csv: None, parquet: None },
+            &columns,
+            &[Some(Shape::Scalar(Scalar::Text))],
+        )
+        .unwrap()
     }
 
     /// A COPY's data of so many rows, as the server's messages.
@@ -163,7 +168,7 @@ mod tests {
     async fn rows(data: Vec<u8>) -> (usize, bool) {
         let (valve, outlet) = valve();
         outlet.set_open(true);
-        let mut encoding = Encoding::start(outlet, encoder(), Arc::default());
+        let mut encoding = Encoding::start(outlet, encoder(FormatType::Csv), Arc::default());
         let mut tap = Tap::new(std::io::Cursor::new(data), Some(valve));
         let connection = tokio::spawn(async move { tap.read_to_end(&mut Vec::new()).await });
         let mut batches = Vec::new();
@@ -198,7 +203,7 @@ mod tests {
     }
 
     /// A copy of one row of so many bytes.
-    fn copy_of_a_row(length: u32) -> Encoding {
+    fn copy_of_a_row(format: FormatType, length: u32) -> Encoding {
         let row = [b"\0\x01", length.to_be_bytes().as_slice(), &vec![b'x'; length as usize]].concat();
         let mut bytes = messages(0, false);
         bytes.extend([b"d", (length + 10).to_be_bytes().as_slice(), &row].concat());
@@ -206,23 +211,38 @@ mod tests {
         outlet.set_open(true);
         let mut tap = Tap::new(std::io::Cursor::new(bytes), Some(valve));
         tokio::spawn(async move { tap.read_to_end(&mut Vec::new()).await });
-        Encoding::start(outlet, encoder(), Arc::default())
+        Encoding::start(outlet, encoder(format), Arc::default())
     }
 
+    /// Whether a batch comes in no time, which is what there is where nothing is waited for.
+    async fn comes_soon(encoding: &mut Encoding) -> bool {
+        let patience = std::time::Duration::from_millis(300);
+        tokio::time::timeout(patience, poll_fn(|context| encoding.poll_next(context))).await.is_ok()
+    }
+
+    /// One test for all: there is one room.
     #[tokio::test]
-    async fn large_values_are_held_one_at_a_time_until_their_bytes_are_let_go() {
-        let large = u32::try_from(LARGE).unwrap() * 2;
-        let mut first = copy_of_a_row(large);
+    async fn large_values_are_held_one_at_a_time_until_they_are_let_go() {
+        let [large, small] =
+            [2, 1].map(|part| u32::try_from(encoder(FormatType::Csv).large()).unwrap() / 2 * part + 1);
+        let mut first = copy_of_a_row(FormatType::Csv, large);
         let held = poll_fn(|context| first.poll_next(context)).await.unwrap().unwrap();
         assert_eq!(held.rows, 1);
-        let mut small = copy_of_a_row(1 << 20);
-        assert!(poll_fn(|context| small.poll_next(context)).await.unwrap().is_ok());
-        let mut second = copy_of_a_row(large);
-        let patience = std::time::Duration::from_millis(300);
-        let waiting = tokio::time::timeout(patience, poll_fn(|context| second.poll_next(context))).await;
-        assert!(waiting.is_err(), "the first one's bytes are still there");
+        assert!(comes_soon(&mut copy_of_a_row(FormatType::Csv, small)).await);
+        let mut second = copy_of_a_row(FormatType::Csv, large);
+        assert!(!comes_soon(&mut second).await, "the first one's bytes are still there");
         drop(held);
-        assert!(poll_fn(|context| second.poll_next(context)).await.unwrap().is_ok());
+        assert!(comes_soon(&mut second).await);
+
+        // The second batch has no place before the first one is taken.
+        let mut records = [(); 2].map(|()| copy_of_a_row(FormatType::Parquet, small));
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        records.sort_by_key(|encoding| std::cmp::Reverse(encoding.batches.len()));
+        let ready = [0, 1].map(|index: usize| records[index].batches.len());
+        assert_eq!(ready, [1, 0], "one is there, and the other waits");
+        for encoding in &mut records {
+            assert!(comes_soon(encoding).await);
+        }
     }
 
     #[tokio::test]
