@@ -8,6 +8,8 @@ mod cleanup;
 mod compression;
 #[path = "export/expect.rs"]
 mod expect;
+#[path = "export/overlap.rs"]
+mod overlap;
 #[path = "export/parquet.rs"]
 mod parquet;
 #[path = "export/partition.rs"]

@@ -9,8 +9,12 @@ use super::part::FIRST_PART;
 /// Buffers that nobody holds. There are never more than were held at once.
 static IDLE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
+/// Below this a buffer of a whole part's size would be a waste.
+const SMALL: usize = 1 << 20;
+
 /// An empty buffer with room for so many bytes.
 pub(crate) fn take(size: usize) -> Vec<u8> {
+    let size = if (SMALL..FIRST_PART).contains(&size) { FIRST_PART } else { size };
     let idle = if size == FIRST_PART { idle().pop() } else { None };
     idle.unwrap_or_else(|| Vec::with_capacity(size))
 }

@@ -85,7 +85,7 @@ pub struct FileSequence {
 
 impl FileSequence {
     /// The next bytes of the current file, in pieces of at most a few hundred KiB; `None` where it ends: those of the next file follow.
-    /// All bytes of a file come, also where it is longer than was told. After one that is shorter, and after an error, nothing comes.
+    /// All bytes of a file come, also where it is longer than was told. After one that is shorter nothing comes, and after an error it is not to be asked again.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(range) = &mut self.current else {
