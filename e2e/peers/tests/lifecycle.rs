@@ -45,6 +45,18 @@ impl Drop for Own {
 
 fn kill(processes: &[String]) {
     assert!(Command::new("kill").arg("-KILL").args(processes).status().unwrap().success());
+    // Their ports are free once they are gone, which takes a busy machine a moment.
+    let runs = |process: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    };
+    for _ in 0..1000 {
+        if !processes.iter().any(runs) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{processes:?} survive SIGKILL");
 }
 
 #[tokio::test]

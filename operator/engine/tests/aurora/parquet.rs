@@ -44,7 +44,7 @@ async fn every_row_is_there_in_one_file_and_in_many() {
     let mut whole = json!({"datasets": [{"name": "findings", "sql": sql.replace(":chunk", "true"), "chunking": {"strategy": "None"}}]});
     merge(&mut whole, &settings(&json!({"aws_s3.file_bytes": "300000", "aws_s3.split_rows": "on"})));
     for (layout, with, files, groups) in
-        [("PerChunk", chunked(sql), 6, 6), ("Single", chunked(sql), 1, 6), ("PerChunk", whole, 1, 2)]
+        [("PerChunk", chunked(sql), 6, 6), ("Single", chunked(sql), 1, 6), ("PerChunk", whole, 1, 1)]
     {
         let mut with = with;
         merge(&mut with, &json!({"files": {"layout": layout}}));
