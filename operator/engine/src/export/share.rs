@@ -174,15 +174,14 @@ async fn ready<'a>(
     if stop.is_cancelled() {
         return Err(interrupted());
     }
-    let importer = match connection.take() {
-        Some(mut importer) => {
-            importer.rename(connection_name(context, chunk));
-            importer
-        }
-        None => tokio::select! {
+    let importer = if let Some(mut importer) = connection.take() {
+        importer.rename(connection_name(context, chunk));
+        importer
+    } else {
+        tokio::select! {
             importer = join(context, plan, chunk) => importer?,
             () = stop.cancelled() => return Err(interrupted()),
-        },
+        }
     };
     Ok(connection.insert(importer))
 }

@@ -224,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn large_values_are_held_one_at_a_time_until_they_are_let_go() {
         let [large, small] =
-            [2, 1].map(|part| u32::try_from(encoder(FormatType::Csv).large()).unwrap() / 2 * part + 1);
+            [4, 1].map(|part| u32::try_from(encoder(FormatType::Csv).large()).unwrap() / 2 * part + 1);
         let mut first = copy_of_a_row(FormatType::Csv, large);
         let held = poll_fn(|context| first.poll_next(context)).await.unwrap().unwrap();
         assert_eq!(held.rows, 1);
