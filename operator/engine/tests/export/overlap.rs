@@ -19,15 +19,15 @@ impl Hold {
     /// An export over one connection, whose first two of six chunks are read, and of which one part waits.
     async fn export(room: &Room) -> (Arc<Self>, Context, JoinHandle<Result<Outcome, Error>>) {
         let hold = Arc::new(Self { come: AtomicUsize::new(0), open: Semaphore::new(0) });
-        let held = hold.clone();
+        let gate = hold.clone();
         let before = move |head: String| {
-            let held = held.clone();
+            let gate = gate.clone();
             let is_part = head.lines().next().is_some_and(|line| line.contains("partNumber="));
             async move {
                 if is_part {
-                    held.come.fetch_add(1, SeqCst);
+                    gate.come.fetch_add(1, SeqCst);
                     // It gives nothing: it is closed when it is open.
-                    let _ = held.open.acquire().await;
+                    let _ = gate.open.acquire().await;
                 }
             }
             .boxed()
