@@ -79,8 +79,9 @@ async fn noted(staging: &Staging, manifest: &Manifest, body: Bytes) -> Result<(B
         "{} is not the manifest of what the staging holds, and an earlier try has noted it",
         staging.delivery_uri()
     );
-    Err(Error::new(Reason::ChecksumMismatch, message)
-        .with_hint("look for whoever else writes to the staging"))
+    Err(Error::new(Reason::ChecksumMismatch, message).with_hint(
+        "the next attempt exports anew; unless pgexport was upgraded meanwhile, look for whoever else writes to the staging",
+    ))
 }
 
 struct Sealing<'a> {
