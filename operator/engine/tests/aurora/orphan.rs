@@ -48,6 +48,9 @@ async fn a_stopped_worker_ends_what_the_database_does_for_it() {
     let cancel = context.cancel.clone();
     let running = tokio::spawn(export::run(context));
     room.until("the second chunk's export", &runs(1)).await;
+    // One that is stopped before it has begun counts as nothing.
+    let succeeded = "SELECT EXISTS (SELECT FROM pgexport.run WHERE chunk = 0 AND state = 'succeeded')";
+    room.until("the first chunk's end", succeeded).await;
     cancel.cancel();
     let error = running.await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Reason::Interrupted);
