@@ -15,6 +15,7 @@ pub mod encode;
 pub mod error;
 pub mod export;
 pub mod manifest;
+pub mod memory;
 pub mod notify;
 pub mod output;
 pub mod plan;

@@ -4,6 +4,7 @@ use pgexport_api::job::{DEFAULT_MEMORY_LIMIT, ExportJobSpec};
 use pgexport_api::order::{DeliveryPath, RunOrder};
 use pgexport_api::size::quantity_bytes;
 use pgexport_api::source::Method;
+use pgexport_engine::memory::Memory;
 use pgexport_engine::{Error, export};
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +51,9 @@ fn print_memory(job: &ExportJobSpec, order: &RunOrder) {
     let (method, parallelism) = (order.source.method, job.chunking.parallelism);
     // Where the database exports by itself, the one pod of the transfer encodes.
     let workers = if method == Method::AuroraS3 { 1 } else { job.workers };
-    let encoding = export::Memory::of(&job.format, job.compression, parallelism, workers);
+    let encoding = Memory::of(&job.format, job.compression, parallelism, workers);
     let is_transferred = method == Method::Copy && matches!(order.delivery, DeliveryPath::Staged { .. });
-    let transfer = is_transferred.then(|| export::Memory::of_transfer(parallelism));
+    let transfer = is_transferred.then(|| Memory::of_transfer(parallelism));
     println!("  memory    {encoding}");
     if let Some(transfer) = transfer {
         println!("            {transfer}");

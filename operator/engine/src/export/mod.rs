@@ -9,12 +9,9 @@ mod aurora;
 mod chunk_file;
 mod direct;
 pub(crate) mod expect;
-mod memory;
 mod per_chunk;
 mod share;
 mod staged;
-
-pub use memory::{Memory, Work};
 
 use std::sync::Arc;
 
