@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 use crate::manifest::{postgres_spec, s3_secret, s3_spec};
+use crate::operator::SYSTEM;
 use crate::wait::{eventually, ready_message};
 
 /// A namespace that enforces the Restricted profile, as a careful platform team's do.
@@ -203,6 +204,18 @@ impl<'a> Namespace<'a> {
     /// Prints what an on-call engineer would look at.
     pub async fn describe(&self) {
         eprintln!("--- namespace {}", self.name);
+        let client = &self.lab.client;
+        for node in Api::<Node>::all(client.clone()).list(&ListParams::default()).await.expect("nodes") {
+            // Such as disk-pressure, under which nothing runs.
+            let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+            taints.iter().for_each(|taint| eprintln!("Node: {} {}", taint.key, taint.effect));
+        }
+        let operators = Api::<Pod>::namespaced(client.clone(), SYSTEM).list(&ListParams::default()).await;
+        for pod in operators.expect("the operator's pods") {
+            let status = pod.status.clone().unwrap_or_default();
+            let (phase, reason) = (status.phase.unwrap_or_default(), status.reason.unwrap_or_default());
+            eprintln!("Operator {}: {phase} {reason} {:?}", pod.name_any(), status.container_statuses);
+        }
         for source in self.api::<ExportSource>().list(&ListParams::default()).await.expect("sources") {
             eprintln!("ExportSource {}: {}", source.name_any(), json!(source.status));
         }

@@ -37,9 +37,9 @@ enum Action {
         #[arg(long, value_name = "VERSION")]
         postgres_version: Option<u32>,
     },
-    /// Stop the servers
+    /// Stop the servers and remove all objects
     Down {
-        /// Remove their data and passwords too
+        /// Remove the databases and passwords too
         #[arg(long)]
         purge: bool,
     },

@@ -169,7 +169,8 @@ pub async fn certify(
     postgres::certify(folder, postgres, validity).await
 }
 
-/// Stops all servers. With `purge` their data, passwords and record go too.
+/// Stops all servers, and removes all objects: tests and benchmarks leave gigabytes of them. With `purge` the databases and the
+/// passwords go too.
 ///
 /// # Errors
 /// A server does not end, or files cannot be removed.
@@ -183,6 +184,10 @@ pub async fn down(folder: &StateFolder, purge: bool) -> Result<(), ServerError> 
     versitygw::daemon(folder).stop().await?;
     if folder.record().exists() {
         std::fs::remove_file(folder.record()).map_err(error::file("removing", &folder.record()))?;
+    }
+    let objects = folder.s3_data();
+    if objects.exists() {
+        std::fs::remove_dir_all(&objects).map_err(error::file("removing", &objects))?;
     }
     if purge {
         folder.purge().map_err(error::file("removing what is in", folder.path()))?;

@@ -49,6 +49,12 @@ func Check(dir state.Dir) error {
 	if missing := missingPackages(exec.LookPath); len(missing) > 0 {
 		return fmt.Errorf("programs are missing: apt-get install --no-install-recommends %s, %s", strings.Join(missing, " "), instead)
 	}
+	if err := dir.Create(); err != nil {
+		return err
+	}
+	if err := space(dir.Path()); err != nil {
+		return fmt.Errorf("%w: remove what is not needed, or choose another folder by PGEXPORT_STATE, %s", err, instead)
+	}
 	if err := cgroups(dir.Name()); err != nil {
 		return fmt.Errorf("control groups cannot be made (%w): run outside of this container or as a privileged one, %s", err, instead)
 	}
@@ -98,6 +104,23 @@ func missingPackages(find func(string) (string, error)) []string {
 	return missing
 }
 
+// space looks for room for images, volumes and what tests deliver, above the
+// hundredth of the disk at which the kubelet evicts pods, the operator's too.
+func space(folder string) error {
+	const wanted = 6 << 30 // bytes
+	var disk unix.Statfs_t
+	if err := unix.Statfs(folder, &disk); err != nil {
+		return fmt.Errorf("the free space of %s cannot be read (%w)", folder, err)
+	}
+	size := uint64(disk.Bsize) // bytes
+	if free, needed := disk.Bavail*size, disk.Blocks*size/100+wanted; free < needed {
+		return fmt.Errorf("the disk of %s has %.1f GiB free of the %.1f GiB that are needed", folder, gib(free), gib(needed))
+	}
+	return nil
+}
+
+func gib(bytes uint64) float64 { return float64(bytes) / (1 << 30) }
+
 // cgroups tries to make a group, unless the cluster has one.
 func cgroups(name string) error {
 	if cgroup.Exists(name) {
@@ -109,9 +132,6 @@ func cgroups(name string) error {
 // namespaces tries what the node's network and its containers need, on a
 // thread whose namespaces end with it.
 func namespaces(dir state.Dir) error {
-	if err := dir.Create(); err != nil {
-		return err
-	}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
