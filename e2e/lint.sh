@@ -5,14 +5,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 deny_version=0.20.2
 
 cargo fmt --all --check
-# As users get it, and as tests need it.
+# As users get it, and as tests need it; with the tests' profile, whose C libraries and macros are compiled once then.
 for features in '' failpoints; do
-  cargo clippy --locked --workspace --all-targets --features "$features" -- -D warnings
+  cargo clippy --release --locked --workspace --all-targets --features "$features" -- -D warnings
 done
 deny=${PGEXPORT_STATE:-.state}/tools/bin/cargo-deny
 if [[ ! -x $deny ]]; then
-  echo "lint: building cargo-deny $deny_version (about 2 minutes, once)"
-  cargo install --quiet --locked cargo-deny --version "$deny_version" --root "${PGEXPORT_STATE:-.state}/tools" --no-default-features
+  echo "lint: building cargo-deny $deny_version (about a minute, once)"
+  cargo install --debug --quiet --locked cargo-deny --version "$deny_version" --root "${PGEXPORT_STATE:-.state}/tools" --no-default-features
 fi
 "$deny" --locked check --hide-inclusion-graph bans licenses sources
 

@@ -11,9 +11,12 @@ use serde_json::json;
 
 use super::room::{Room, format, lines};
 
-/// An export of this chunk runs.
-fn runs(chunk: u32) -> String {
-    format!("SELECT EXISTS (SELECT FROM pgexport.status() WHERE chunk = {chunk} AND backend = 'active')")
+/// This attempt's export of the second chunk waits at its gate. One that has only begun may yet fail in other ways.
+fn waits(attempt: u32) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM pgexport.status()
+           WHERE attempt = {attempt} AND chunk = 1 AND backend = 'active' AND waits_for = 'Lock: advisory')"
+    )
 }
 
 /// Two chunks; each waits at its first row for the advisory lock of its number.
@@ -47,7 +50,7 @@ async fn a_stopped_worker_ends_what_the_database_does_for_it() {
     let context = room.context(&order, 0);
     let cancel = context.cancel.clone();
     let running = tokio::spawn(export::run(context));
-    room.until("the second chunk's export", &runs(1)).await;
+    room.until("the second chunk's export", &waits(1)).await;
     // One that is stopped before it has begun counts as nothing.
     let succeeded = "SELECT EXISTS (SELECT FROM pgexport.run WHERE chunk = 0 AND state = 'succeeded')";
     room.until("the first chunk's end", succeeded).await;
@@ -72,7 +75,7 @@ async fn an_export_whose_worker_was_killed_is_ended_and_done_again_once() {
     let leading = tokio::spawn(export::run(leader));
     // What a worker leaves that is killed: its statement goes on, and its connection too, as far as the server knows.
     let dead = tokio::spawn(export::run(follower));
-    room.until("the second worker's export", &runs(1)).await;
+    room.until("the second worker's export", &waits(1)).await;
     let pid = "SELECT pid::text FROM pgexport.run WHERE chunk = 1 AND state = 'running'";
     let orphan = room.texts(pid).await;
     let successor = tokio::spawn(export::run(room.context(&order, 1)));
@@ -82,15 +85,15 @@ async fn an_export_whose_worker_was_killed_is_ended_and_done_again_once() {
     )
     .await;
     assert_eq!(dead.await.unwrap().unwrap_err().reason(), Reason::QueryCancelled);
-    room.until("the successor's export", &runs(1)).await;
+    room.until("the successor's export", &waits(1)).await;
     assert_ne!(room.texts(pid).await, orphan);
     // What a DBA sees of it.
-    let waits = format!(
+    let seen = format!(
         "SELECT EXISTS (SELECT FROM pgexport.status('{}') WHERE chunk = 1 AND state = 'running' AND backend = 'active'
            AND elapsed > interval '0' AND waits_for = 'Lock: advisory')",
         order.run.uid
     );
-    room.until("the successor at the gate", &waits).await;
+    room.until("the successor at the gate", &seen).await;
     drop(closed);
     successor.await.unwrap().unwrap();
     leading.await.unwrap().unwrap();
@@ -129,7 +132,7 @@ async fn the_next_attempt_and_the_cleanup_end_what_goes_on() {
     let mut order = RunOrder { workers: 1, ..gated(&room) };
     let closed = gate(&room, 8).await;
     let dead = tokio::spawn(export::run(room.context(&order, 0)));
-    room.until("the first attempt's export", &runs(1)).await;
+    room.until("the first attempt's export", &waits(1)).await;
 
     order.run.attempt = 2;
     let context = room.context(&order, 0);
@@ -140,8 +143,7 @@ async fn the_next_attempt_and_the_cleanup_end_what_goes_on() {
     )
     .await;
     assert!(dead.await.unwrap().is_err());
-    let second_runs = "SELECT EXISTS (SELECT FROM pgexport.status() WHERE attempt = 2 AND chunk = 1 AND backend = 'active')";
-    room.until("the second attempt's export", second_runs).await;
+    room.until("the second attempt's export", &waits(2)).await;
 
     let attempts = "SELECT state FROM pgexport.attempts() ORDER BY attempt";
     assert_eq!(room.texts(attempts).await, ["lost", "running"]);
@@ -162,7 +164,7 @@ async fn a_backend_that_is_gone_is_marked_lost_and_its_chunk_is_exported() {
     let order = RunOrder { workers: 1, ..gated(&room) };
     let closed = gate(&room, 8).await;
     let dead = tokio::spawn(export::run(room.context(&order, 0)));
-    room.until("the first attempt's export", &runs(1)).await;
+    room.until("the first attempt's export", &waits(1)).await;
     room.sql("SELECT pg_terminate_backend(pid) FROM pgexport.run WHERE chunk = 1").await;
     assert_eq!(dead.await.unwrap().unwrap_err().reason(), Reason::ConnectionLost);
     drop(closed);
