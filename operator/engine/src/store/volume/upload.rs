@@ -1,6 +1,8 @@
 //! Files that are being written, and files that wait for their names.
 
-use std::io::Write;
+#[cfg(target_os = "linux")]
+use std::io::Seek as _;
+use std::io::{self, Write as _};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,7 +53,8 @@ impl Upload for VolumeUpload {
         let mut file = self.idle().await?;
         let (folder, key) = (self.store.0.clone(), self.key.clone());
         self.file = State::Writing(tokio::task::spawn_blocking(move || {
-            file.write_all(&body).map_err(|error| folder.failed("writing", &folder.relative(&key), error))?;
+            write(&mut file, &body)
+                .map_err(|error| folder.failed("writing", &folder.relative(&key), error))?;
             Ok(file)
         }));
         Ok(())
@@ -89,6 +92,20 @@ impl Upload for VolumeUpload {
         // Dropping removes the file, and after an error it is gone already.
         drop(self.idle().await);
     }
+}
+
+/// Writes on, has the system begin to store that, and forget what of the file is stored. Otherwise all of it would wait for the sync
+/// at the end, and a long file would push out of the node's memory what is read there.
+fn write(file: &mut NamedTempFile, body: &[u8]) -> io::Result<()> {
+    file.write_all(body)?;
+    #[cfg(target_os = "linux")]
+    {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        let written = i64::try_from(file.stream_position()?).unwrap_or(i64::MAX);
+        // Advice: a file system that takes none stores the file all the same.
+        let _ = posix_fadvise(file.as_file(), 0, written, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+    Ok(())
 }
 
 /// A hidden file that is complete.
