@@ -18,7 +18,7 @@ others=
 mapfile -t versions < <(xargs -rn 1 <<<"${POSTGRES_VERSIONS-$others}")
 # The engine's test binaries that run on them, and what of these takes long and is the same on each.
 versioned='^(source|export|aurora|standby)-'
-same=(--skip login:: --skip copying::a_row_of_many_megabytes --skip copying::a_slow_consumer --skip compression:: --skip rate::
+same=(--skip login:: --skip instance:: --skip copying::a_row_of_many_megabytes --skip copying::a_slow_consumer --skip compression:: --skip rate::
   --skip a_row_of_100_megabytes_passes --skip equality::)
 
 e2e/prerequisites.sh tests

@@ -123,8 +123,28 @@ async fn balancer(port: Arc<AtomicU16>) -> SocketAddr {
     address
 }
 
+/// A holder on one instance, and a transaction on the other that exports a snapshot of the same id. The place in a server's table
+/// of processes, which is in the id, is luck.
+async fn namesakes(connector: &Connector, one: u16, two: u16) -> (Holder, Client) {
+    for _ in 0..10 {
+        // So that the other instance is behind.
+        let busy = connect(one).await.unwrap();
+        for _ in 0..300 {
+            busy.batch_execute("BEGIN; SELECT 1; COMMIT").await.unwrap();
+        }
+        drop(busy);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let holder = Holder::begin(connector, "holder").await.unwrap();
+        if let Some(twin) = twin(two, &holder.snapshot().id).await {
+            return (holder, twin);
+        }
+        holder.finish().await;
+    }
+    panic!("no two snapshots have the same id");
+}
+
 /// A transaction on the instance that exports a snapshot of this id.
-async fn twin(port: u16, id: &str) -> Client {
+async fn twin(port: u16, id: &str) -> Option<Client> {
     let mut others = Vec::new();
     for _ in 0..20 {
         let client = connect(port).await.unwrap();
@@ -133,7 +153,7 @@ async fn twin(port: u16, id: &str) -> Client {
             let row = client.query_one("SELECT pg_export_snapshot()", &[]).await.unwrap();
             let exported: String = row.get(0);
             if exported == id {
-                return client;
+                return Some(client);
             }
             client.batch_execute("ROLLBACK").await.unwrap();
             // The same place in the server's table of processes, and fewer transactions there so far: it can come.
@@ -143,7 +163,7 @@ async fn twin(port: u16, id: &str) -> Client {
         }
         others.push(client);
     }
-    panic!("no snapshot has the id {id}");
+    None
 }
 
 #[tokio::test]
@@ -166,17 +186,8 @@ async fn another_instance_with_the_same_snapshot_id_is_noticed() {
     let mut secrets = MemorySecrets::default();
     secrets.insert("login", "password", Secret::new(b"any".to_vec()));
     let connector = Connector::new(&postgres, Arc::new(secrets));
-    // So that the other instance is behind.
-    let busy = connect(one).await.unwrap();
-    for _ in 0..300 {
-        busy.batch_execute("BEGIN; SELECT 1; COMMIT").await.unwrap();
-    }
-    drop(busy);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-
-    let holder = Holder::begin(&connector, "holder").await.unwrap();
+    let (holder, twin) = namesakes(&connector, one, two).await;
     let snapshot = holder.snapshot().clone();
-    let twin = twin(two, &snapshot.id).await;
     let importer = connect(two).await.unwrap();
     let import = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT '{}'",
