@@ -148,15 +148,18 @@ fn published_addresses_are_recorded_for_the_host_only() {
 }
 
 #[test]
-fn down_leaves_the_data_and_purge_nothing() {
+fn down_leaves_the_databases_without_objects_and_purge_nothing() {
     let own = Own::new("down");
     own.up(&[]);
     assert!(own.peers(&["status"]).status.success());
+    assert!(own.peers(&["bucket", "left"]).status.success());
+    assert!(own.folder.join("s3/left").exists());
     let processes = own.processes();
     assert!(own.peers(&["down"]).status.success());
     assert!(processes.iter().all(|pid| !runs(pid)));
     assert!(!own.peers(&["status"]).status.success());
     assert!(own.folder.join("postgres").exists());
+    assert!(!own.folder.join("s3").exists(), "objects would fill the disk");
     assert!(!own.folder.join("peers.json").exists(), "nobody shall find servers that are gone");
     assert!(own.peers(&["down", "--purge"]).status.success());
     assert!(!own.folder.exists());
